@@ -1,0 +1,108 @@
+"""onnxruntime on the CPU, driven exactly as a plain user drives it: `session.run(None, feed)`."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Callable, Dict, List
+
+from hwloop_agent.runtimes import InvalidArtifactError, Output, Runtime, UnsupportedError
+from hwloop_agent.runtimes.inputs import describe, draw
+
+LEVELS = {
+    "all": "ORT_ENABLE_ALL",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "basic": "ORT_ENABLE_BASIC",
+    "disabled": "ORT_DISABLE_ALL",
+}
+OPTIONS = frozenset(["free_dimensions", "graph_optimization", "inter_op_threads", "providers"])
+QUIET = 3  # errors only: version 1.23 prints a warning about device discovery on every board
+
+
+class OnnxRuntime(Runtime):
+    """See `Runtime`.
+
+    Options: `free_dimensions` (name → size, for symbolic dimensions), `graph_optimization` (`all`, the default,
+    `extended`, `basic`, `disabled`), `inter_op_threads` (default 1), `providers` (default `CPUExecutionProvider`).
+    """
+
+    name = "onnxruntime"
+
+    def prepare(self, options: Dict[str, Any]) -> None:
+        """See `Runtime.prepare`."""
+        unknown = sorted(set(options) - OPTIONS)
+        if unknown:
+            raise UnsupportedError("onnxruntime has no option " + ", ".join(unknown))
+
+    def import_(self) -> None:
+        """See `Runtime.import_`."""
+        import onnxruntime
+
+        self._ort: Any = onnxruntime
+
+    def version(self) -> str:
+        """See `Runtime.version`."""
+        return str(self._ort.__version__)
+
+    def load(self, path: str, inputs: List[Dict[str, Any]], threads: int, options: Dict[str, Any]) -> None:
+        """See `Runtime.load`."""
+        level = options.get("graph_optimization", "all")
+        if level not in LEVELS:
+            raise UnsupportedError("graph_optimization is one of " + " ".join(sorted(LEVELS)))
+        providers = options.get("providers", "CPUExecutionProvider").split(",")
+        missing = sorted(set(providers) - set(self._ort.get_available_providers()))
+        if missing:
+            raise UnsupportedError("this onnxruntime has no " + ", ".join(missing))
+        settings = self._ort.SessionOptions()
+        settings.intra_op_num_threads = threads
+        settings.inter_op_num_threads = options.get("inter_op_threads", 1)
+        settings.execution_mode = self._ort.ExecutionMode.ORT_SEQUENTIAL
+        settings.graph_optimization_level = getattr(self._ort.GraphOptimizationLevel, LEVELS[level])
+        settings.log_severity_level = QUIET
+        for name, size in sorted(options.get("free_dimensions", {}).items()):
+            settings.add_free_dimension_override_by_name(name, size)
+        try:
+            session = self._ort.InferenceSession(path, settings, providers=providers)
+        except MemoryError:
+            raise
+        except Exception as error:
+            _explain(error)
+            raise
+        self._settings = {
+            "intra_op_threads": threads,
+            "inter_op_threads": settings.inter_op_num_threads,
+            "execution_mode": "sequential",
+            "graph_optimization": level,
+            "providers": session.get_providers(),
+            "free_dimensions": options.get("free_dimensions", {}),
+            "allow_spinning": "default",
+        }
+        expected = {declared.name for declared in session.get_inputs()}
+        given = {one["name"] for one in inputs}
+        if expected != given:
+            raise UnsupportedError(f"the model's inputs are {sorted(expected)}, the spec feeds {sorted(given)}")
+        self._session = session
+        self._feed = {one["name"]: draw(one) for one in inputs}
+
+    def settings(self) -> Dict[str, Any]:
+        """See `Runtime.settings`."""
+        return self._settings
+
+    def runner(self) -> Callable[[], object]:
+        """See `Runtime.runner`."""
+        return partial(self._session.run, None, self._feed)
+
+    def outputs(self) -> List[Output]:
+        """See `Runtime.outputs`."""
+        names = [declared.name for declared in self._session.get_outputs()]
+        values = self._session.run(None, self._feed)
+        return [output for output in map(describe, names, values) if output is not None]
+
+
+def _explain(error: Exception) -> None:
+    """Raise what a refusal to load means; return when the error tells nothing."""
+    kind = type(error).__name__
+    text = "{}: {}".format(kind, str(error).split("\n", 1)[0][:300])
+    if kind in ("InvalidProtobuf", "NoSuchFile", "NoModel"):
+        raise InvalidArtifactError(text) from error
+    if kind in ("NotImplemented", "InvalidGraph", "InvalidArgument", "Fail"):
+        raise UnsupportedError(text) from error

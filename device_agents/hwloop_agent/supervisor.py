@@ -1,0 +1,468 @@
+"""The agent's main process: reads requests, runs one worker at a time, journals what comes of it, answers.
+
+One loop on `selectors`, no threads, no runtime ever imported. It waits for nothing else: neither for the peer to read,
+nor for a worker to die. When its stdin ends it finishes the running trial, journals it and leaves.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import sys
+import time
+from typing import Callable, Dict, List, NamedTuple, Optional, Union
+
+from hwloop_agent import VERSION, protocol
+from hwloop_agent.digest import hex_digest_of
+from hwloop_agent.jobs import CanaryJob, FactsJob, Job, Machine, TrialJob, label_of
+from hwloop_agent.lease import Lease, LeaseHeldError, describe_owner
+from hwloop_agent.outbox import Outbox, read_available
+from hwloop_agent.protocol import FrameError, Json, LineReader, Message, clean_text
+from hwloop_agent.runtimes import WITHOUT_ARTIFACT
+from hwloop_agent.sessionstore import SessionStore, private_directory
+from hwloop_agent.spec import MAX_SPEC_BYTES, SpecError, check_spec
+from hwloop_agent.sysfiles import SysFiles, read_text
+from hwloop_agent.trialrecord import Start, build_record
+from hwloop_agent.workerprocess import CANCELLED, WorkerProcess
+
+MAX_BAD_FRAMES = 64
+QUIET_PHASES = ("warmup", "measuring")
+EXIT_OK, EXIT_PROTOCOL, EXIT_TERMINATED = 0, 4, 5
+
+
+class RefusalError(Exception):
+    """A request that is answered with `error`; `code` is for programs, the text for people."""
+
+    def __init__(self, code: str, text: str, **more: object) -> None:
+        super().__init__(text)
+        self.code = code
+        self.more = more
+
+
+class Options(NamedTuple):
+    """How the agent was started."""
+
+    archive: str
+    root: str
+    session: str
+    nonce: str
+    worker_python: str
+
+
+def _trial_id_in(body: Json) -> str:
+    trial_id = body.get("trial_id")
+    if not isinstance(trial_id, str) or not protocol.TRIAL_ID.match(trial_id):
+        raise RefusalError("bad_request", "trial_id is 64 hex digits, a colon and an attempt")
+    return trial_id
+
+
+def _count_in(body: Json, key: str, highest: int = 1 << 63) -> int:
+    value = body.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= highest:
+        raise RefusalError("bad_request", f"{key} is a whole number from 0 to {highest}")
+    return value
+
+
+class Supervisor:
+    """One session of the agent."""
+
+    def __init__(
+        self,
+        options: Options,
+        stdin: int,
+        stdout: int,
+        files: Optional[SysFiles] = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._options = options
+        self._files = files if files is not None else SysFiles()
+        self._clock = clock
+        self._stdin = stdin
+        self._out = Outbox(stdout)
+        self._lines = LineReader()
+        self._selector = selectors.PollSelector()  # epoll refuses plain files, and `agent < requests` is for debugging
+        self._registered: Dict[int, int] = {}
+        self._allowed: List[int] = sorted(os.sched_getaffinity(0))
+        self._machine = Machine(self._files, self._allowed, self._spawn)
+        self._lease: Optional[Lease] = None
+        self._store: Optional[SessionStore] = None
+        self._job: Optional[Job] = None
+        self._bad_frames = 0
+        self._last_seq = 0
+        self._closing = False
+        self._exit_code = EXIT_OK
+        self._heartbeat_at = 0.0
+        self._boot_id = read_text(self._files.proc("sys/kernel/random/boot_id"))
+        self._handlers: Dict[str, Callable[[Message], None]] = {
+            "hello": self._on_hello,
+            "facts": self._on_facts,
+            "verify": self._on_verify,
+            "trial.run": self._on_trial_run,
+            "trial.cancel": self._on_trial_cancel,
+            "journal.read": self._on_journal_read,
+            "journal.ack": self._on_journal_ack,
+            "canary": self._on_canary,
+            "bye": self._on_bye,
+        }
+
+    # ---------------------------------------------------------------- the loop
+
+    def serve(self) -> int:
+        """Serve the session until its stdin has ended and the last trial is journalled; return the exit code."""
+        wake_read, wake_write = os.pipe()
+        for descriptor in (wake_read, wake_write, self._stdin, self._out.descriptor):
+            os.set_blocking(descriptor, False)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda *_: None)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        self._watch(wake_read)
+        self._watch(self._stdin)
+        self._heartbeat_at = self._clock() + protocol.HEARTBEAT_S
+        try:
+            while not self._is_over():
+                self._turn(wake_read)
+        finally:
+            self._shut_down()
+            signal.set_wakeup_fd(-1)
+            os.close(wake_read)
+            os.close(wake_write)
+        return self._exit_code
+
+    def _turn(self, wake_read: int) -> None:
+        self._set_watch(self._out.descriptor, selectors.EVENT_WRITE if self._out.backlog and not self._out.lost else 0)
+        timeout = max(self._wakes_at() - self._clock(), 0.0)
+        ready = {key.fd for key, _ in self._selector.select(timeout)}
+        if wake_read in ready:
+            self._on_signals(read_available(wake_read) or b"")
+        if self._out.descriptor in ready:
+            self._out.flush()
+        if self._job is not None:
+            self._listen(self._job.worker, ready)
+        if self._stdin in ready:
+            self._on_input(read_available(self._stdin))
+        self._tick()
+
+    def _wakes_at(self) -> float:
+        wakes = self._next_heartbeat()
+        return min(wakes, self._job.worker.wakes_at()) if self._job is not None else wakes
+
+    def _is_over(self) -> bool:
+        return self._closing and self._job is None and (self._out.lost or not self._out.backlog)
+
+    def _watch(self, descriptor: int) -> None:
+        self._set_watch(descriptor, selectors.EVENT_READ)
+
+    def _set_watch(self, descriptor: int, events: int) -> None:
+        now = self._registered.get(descriptor, 0)
+        if events == now:
+            return
+        if now:
+            self._selector.unregister(descriptor)
+        if events:
+            self._selector.register(descriptor, events)
+        self._registered[descriptor] = events
+
+    def _on_signals(self, numbers: bytes) -> None:
+        if signal.SIGTERM in numbers or signal.SIGINT in numbers:
+            self._exit_code = EXIT_TERMINATED
+            self._closing = True
+            if self._job is not None:
+                self._job.worker.kill()
+        elif signal.SIGHUP in numbers:
+            self._on_end_of_input()
+
+    def _on_input(self, data: Optional[bytes]) -> None:
+        if data is None:
+            return
+        if not data:
+            self._on_end_of_input()
+            return
+        for line in self._lines.feed(data):
+            if self._closing:
+                return
+            self._on_line(line)
+
+    def _on_end_of_input(self) -> None:
+        self._closing = True
+        self._set_watch(self._stdin, 0)
+
+    def _listen(self, worker: WorkerProcess, ready: set[int]) -> None:
+        if worker.report in ready:
+            for event in worker.on_report():
+                if event["event"] == "phase":
+                    self._on_phase(str(event["phase"]))
+            if not _is_open(worker.report):
+                self._set_watch(worker.report, 0)
+        if worker.capture in ready:
+            worker.on_capture()
+            if not _is_open(worker.capture):
+                self._set_watch(worker.capture, 0)
+
+    def _on_phase(self, phase: str) -> None:
+        job = self._job
+        if isinstance(job, TrialJob):
+            body = {"trial_id": job.start.trial_id, "phase": clean_text(phase, 40)}
+            self._out.send("trial.phase", body, job.message_id)
+
+    def _tick(self) -> None:
+        job = self._job
+        if job is not None:
+            job.worker.tick()
+            report, capture = job.worker.report, job.worker.capture
+            if job.worker.reap():
+                self._set_watch(report, 0)
+                self._set_watch(capture, 0)
+                self._on_worker_ended(job)
+        if self._clock() >= self._next_heartbeat():
+            self._beat()
+
+    def _on_worker_ended(self, job: Job) -> None:
+        try:
+            over = job.ended()
+        except OSError as error:
+            over = True
+            self._out.send("error", {"code": "spawn", "message": str(error)}, job.message_id)
+        if over:
+            self._job = None
+        else:
+            self._listen_to(job.worker)
+
+    def _next_heartbeat(self) -> float:
+        worker = self._job.worker if self._job is not None else None
+        if worker is not None and worker.phase in QUIET_PHASES:
+            return max(self._heartbeat_at, worker.phase_since + protocol.MAX_QUIET_S)
+        return self._heartbeat_at
+
+    def _beat(self) -> None:
+        self._heartbeat_at = self._clock() + protocol.HEARTBEAT_S
+        # A host that is busy elsewhere does not read for an hour; one unread heartbeat says as much as seven hundred.
+        if not self._out.backlog:
+            phase = self._job.worker.phase if self._job is not None else "idle"
+            statm = (read_text(self._files.proc("self", "statm")) or "").split()
+            rss_kb = int(statm[1]) * os.sysconf("SC_PAGE_SIZE") // 1024 if len(statm) > 1 else None
+            self._out.send("heartbeat", {"phase": clean_text(phase, 40), "rss_kb": rss_kb})
+
+    def _shut_down(self) -> None:
+        if self._job is not None:
+            self._job.worker.kill()
+        self._selector.close()
+        if self._store is not None:
+            self._store.close()
+        if self._lease is not None:
+            self._lease.release()
+        for descriptor in (self._stdin, self._out.descriptor):
+            os.set_blocking(descriptor, True)
+
+    # ---------------------------------------------------------------- requests
+
+    def _on_line(self, line: Union[bytes, FrameError]) -> None:
+        message_id = 0
+        try:
+            if isinstance(line, FrameError):
+                raise line
+            message = protocol.decode(line, protocol.HOST_TYPES)
+            message_id = message.id
+            if message.seq <= self._last_seq:
+                raise FrameError("envelope", f"seq {message.seq} after {self._last_seq}", message_id)
+            self._last_seq = message.seq
+            self._handlers[message.type](message)
+        except FrameError as error:
+            self._bad_frames += 1
+            self._out.send("error", {"code": error.code, "message": str(error)[:500]}, error.message_id or message_id)
+            if self._bad_frames >= MAX_BAD_FRAMES:
+                self._exit_code = EXIT_PROTOCOL
+                self._on_end_of_input()
+        except RefusalError as refusal:
+            body: Json = {"code": refusal.code, "message": str(refusal)[:2000]}
+            body.update(refusal.more)
+            self._out.send("error", body, message_id)
+        except OSError as error:
+            self._out.send("error", {"code": "os", "message": str(error)[:2000]}, message_id)
+
+    def _open_store(self) -> SessionStore:
+        if self._store is None:
+            raise RefusalError("hello_first", "say hello first: this session does not hold the device")
+        return self._store
+
+    def _need_idle(self) -> None:
+        if self._job is not None:
+            raise RefusalError("busy", f"one thing at a time: {self._job.worker.phase}")
+
+    def _on_hello(self, message: Message) -> None:
+        body = message.body
+        if body.get("nonce") != self._options.nonce:
+            raise RefusalError("nonce", "this is not the agent that you started")
+        offered = body.get("proto")
+        if not isinstance(offered, list) or protocol.PROTOCOL_VERSION not in offered:
+            raise RefusalError("proto", f"this agent speaks protocol {protocol.PROTOCOL_VERSION}")
+        if self._store is None:
+            owner = {name: clean_text(str(body.get(name, "?")), 80) for name in ("who", "host")}
+            owner.update(pid=str(os.getpid()), since=label_of(time.time()), session=self._options.session)
+            self._open_session(owner)
+        store = self._open_store()
+        reply = {
+            "proto": protocol.PROTOCOL_VERSION,
+            "version": VERSION,
+            "agent_sha256": self._own_digest(),
+            "python": "{}.{}.{}".format(*sys.version_info[:3]),
+            "worker_python": self._options.worker_python,
+            "pid": os.getpid(),
+            "boot_id": self._boot_id,
+            "mono_ns": time.monotonic_ns(),
+            "session": self._options.session,
+            "artifacts": store.artifacts,
+            "cpus": self._allowed,
+            "journal": {"last_seq": store.journal.last_seq, "cut_bytes": store.journal.cut_bytes},
+        }
+        self._out.send("hello", reply, message.id)
+
+    def _open_session(self, owner: Json) -> None:
+        root = private_directory(self._options.root)
+        try:
+            lease = Lease.take(os.path.join(root, "lease"), owner)
+        except LeaseHeldError as held:
+            raise RefusalError("lease", describe_owner(held.owner), owner=held.owner) from None
+        try:
+            self._store = SessionStore(root, self._options.session)
+        except BaseException:
+            lease.release()
+            raise
+        self._lease = lease
+
+    def _own_digest(self) -> str:
+        descriptor = os.open(self._options.archive, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return hex_digest_of(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _on_verify(self, message: Message) -> None:
+        store = self._open_store()
+        sha256, suffix = str(message.body.get("sha256")), str(message.body.get("suffix"))
+        try:
+            name = protocol.artifact_name(sha256, suffix)
+        except ValueError as error:
+            raise RefusalError("bad_request", str(error)) from None
+        self._out.send("verified", store.verify(name, sha256), message.id)
+
+    def _on_trial_run(self, message: Message) -> None:
+        store = self._open_store()
+        trial_id = _trial_id_in(message.body)
+        spec: Json = message.body["spec"] if isinstance(message.body.get("spec"), dict) else {}
+        deadline_s = message.body.get("deadline_s")
+        if not isinstance(deadline_s, (int, float)) or not 1 <= deadline_s <= protocol.MAX_TRIAL_S:
+            raise RefusalError("bad_request", f"deadline_s is between 1 and {protocol.MAX_TRIAL_S:g}")
+        if len(protocol.canonical_json(spec)) > MAX_SPEC_BYTES:
+            raise RefusalError("bad_request", f"a spec has at most {MAX_SPEC_BYTES} bytes")
+        if protocol.spec_digest(spec) != trial_id.split(":")[0]:
+            raise RefusalError("bad_request", "trial_id is not the hash of its spec")
+        stored = store.finished(trial_id)
+        if stored is not None:
+            self._out.send("trial.result", {"seq": stored[0], "record": stored[1], "stored": True}, message.id)
+            return
+        self._need_idle()
+        try:
+            name = check_spec(spec, sorted(WITHOUT_ARTIFACT))
+        except SpecError as error:
+            raise RefusalError("bad_request", str(error)) from None
+        artifact_path = self._find_artifact(store, name, spec)
+        start = Start(trial_id, spec, label_of(time.time()), self._boot_id)
+        quiet_s = protocol.MAX_QUIET_S + protocol.HEARTBEAT_S
+        self._out.send("trial.accepted", {"trial_id": trial_id, "quiet_s": quiet_s}, message.id)
+        self._start_trial(message.id, start, artifact_path, float(deadline_s))
+
+    def _find_artifact(self, store: SessionStore, name: Optional[str], spec: Json) -> Optional[str]:
+        if name is None:
+            return None
+        found = store.verify(name, spec["artifact"]["sha256"], spec["artifact"]["size"])
+        if not found["ok"]:
+            raise RefusalError("no_artifact", "artifact {}: {}".format(name, found["reason"]))
+        return os.path.join(store.artifacts, name)
+
+    def _start_trial(self, message_id: int, start: Start, artifact_path: Optional[str], deadline_s: float) -> None:
+        def finish(record: Json) -> None:
+            self._finish_trial(message_id, record)
+
+        try:
+            job = TrialJob(self._machine, start, artifact_path, deadline_s, finish)
+        except ValueError as error:
+            finish(build_record(start, {}, {"status": "unsupported", "reasons": [f"the spec {error}"]}, None))
+        except OSError as error:
+            body = {"trial_id": start.trial_id, "family": "agent", "reason": f"no worker could be started: {error}"}
+            self._out.send("trial.failed", body, message_id)
+        else:
+            self._begin(job, message_id)
+
+    def _finish_trial(self, message_id: int, record: Json) -> None:
+        body: Json = {"seq": 0, "record": record, "stored": False}
+        try:
+            body["seq"] = self._open_store().store(record)
+        except OSError as error:
+            # The host still gets the number; it keeps the record of truth.
+            text = f"the record could not be journalled here: {error}"
+            self._out.send("log", {"level": "error", "message": clean_text(text, 2000)}, message_id)
+        self._out.send("trial.result", body, message_id)
+
+    def _on_trial_cancel(self, message: Message) -> None:
+        trial_id = _trial_id_in(message.body)
+        job = self._job
+        if not isinstance(job, TrialJob) or job.start.trial_id != trial_id:
+            raise RefusalError("no_trial", "that trial is not running")
+        job.worker.end(CANCELLED)
+        self._out.send("trial.cancelled", {"trial_id": trial_id}, message.id)
+
+    def _on_facts(self, message: Message) -> None:
+        self._open_store()
+        self._need_idle()
+        say = self._answer_to(message)
+        self._begin(FactsJob(self._machine, say, self._options.worker_python), message.id)
+
+    def _on_canary(self, message: Message) -> None:
+        self._open_store()
+        self._need_idle()
+        self._begin(CanaryJob(self._machine, self._answer_to(message)), message.id)
+
+    def _answer_to(self, message: Message) -> Callable[[str, Json], None]:
+        return lambda type_, body: self._out.send(type_, body, message.id)
+
+    def _begin(self, job: Job, message_id: int) -> None:
+        job.message_id = message_id
+        self._job = job
+        self._listen_to(job.worker)
+
+    def _listen_to(self, worker: WorkerProcess) -> None:
+        self._watch(worker.report)
+        self._watch(worker.capture)
+
+    def _spawn(self, request: Json, deadline_s: float) -> WorkerProcess:
+        request["supervisor_pid"] = os.getpid()
+        os.sched_setaffinity(0, request.pop("supervisor_cpus"))
+        argv = [self._options.worker_python, "-I", "-B", self._options.archive, "worker"]
+        return WorkerProcess(argv, request, self._open_store().scratch, deadline_s, self._clock)
+
+    def _on_journal_read(self, message: Message) -> None:
+        store = self._open_store()
+        after_seq, limit = _count_in(message.body, "after_seq"), _count_in(message.body, "limit")
+        self._out.send("journal.batch", store.batch(after_seq, limit), message.id)
+
+    def _on_journal_ack(self, message: Message) -> None:
+        store = self._open_store()
+        seq = _count_in(message.body, "seq", store.journal.last_seq)
+        store.acknowledge(seq)
+        self._out.send("journal.acked", {"seq": seq}, message.id)
+
+    def _on_bye(self, message: Message) -> None:
+        self._out.send("bye", {}, message.id)
+        self._on_end_of_input()
+
+
+def _is_open(descriptor: int) -> bool:
+    """Say whether a pipe may still deliver something: after the last writer has closed it, polling would spin."""
+    import select
+
+    poller = select.poll()
+    poller.register(descriptor, select.POLLIN)
+    events = poller.poll(0)
+    return not events or bool(events[0][1] & select.POLLIN)

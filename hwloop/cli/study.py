@@ -1,0 +1,66 @@
+"""`hwloop init` and `hwloop run`: write a study, carry it out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from hwloop.errors import ConfigError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this group."""
+    app.command("init")(init)
+    app.command("run")(run)
+
+
+def init(
+    path: Annotated[Path, typer.Argument(help="The study file to write.")] = Path("study.toml"),
+    preset: Annotated[str, typer.Option(help="digits (embedded), mnist or cifar10.")] = "digits",
+    data: Annotated[Path | None, typer.Option(help="Folder of the preset's data files.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+) -> None:
+    """Write a commented study file."""
+    from hwloop.files import write_atomic
+    from hwloop.study.presets import study_text
+
+    if path.exists() and not force:
+        raise ConfigError(f"{path}: exists already; --force replaces it")
+    name = path.stem if path.stem != "study" else path.resolve().parent.name or "study"
+    text = study_text(preset, name=_name(name), folder=None if data is None else data.resolve())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, text)
+    typer.echo(f"wrote {path}; carry it out with: hwloop run {path}")
+
+
+def run(
+    path: Annotated[Path, typer.Argument(help="The study file.")] = Path("study.toml"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")] = False,
+) -> None:
+    """Carry a study out, from where it stopped to its report."""
+    # Imported here: the command line must answer at once, and these bring torch along.
+    from hwloop.cli.display import Display
+    from hwloop.cli.summary import as_data, show
+    from hwloop.progress import Silent
+    from hwloop.report import write_report
+    from hwloop.study import run_study
+
+    console = Console()
+    progress = Silent() if as_json else Display(console)
+    result, directory = run_study(path, progress)
+    report = directory / "report.html"
+    write_report(result, report)
+    if as_json:
+        typer.echo(json.dumps(as_data(result), indent=1))
+    else:
+        show(result, console)
+        console.print(f"\nreport: {report}   networks: {directory / 'models'}   front: {directory / 'front.csv'}")
+
+
+def _name(text: str) -> str:
+    kept = "".join(c if c.isalnum() or c in "._-" else "-" for c in text)
+    return kept.strip("-") or "study"

@@ -1,0 +1,22 @@
+"""Devices: the way to them, and the sessions with their agents."""
+
+from __future__ import annotations
+
+from hwloop.devices.deadline import Deadline
+from hwloop.devices.inventory import Device, local_device
+from hwloop.devices.session import AgentSession, Hello, trial_deadline_s
+from hwloop.devices.transports import Channel, LocalTransport, Transport
+from hwloop.devices.zipapp import build_zipapp
+
+__all__ = [
+    "AgentSession",
+    "Channel",
+    "Deadline",
+    "Device",
+    "Hello",
+    "LocalTransport",
+    "Transport",
+    "build_zipapp",
+    "local_device",
+    "trial_deadline_s",
+]

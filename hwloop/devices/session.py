@@ -1,0 +1,316 @@
+"""A conversation with the agent of one device: open it, run trials, resume, close. Every step has a deadline."""
+
+from __future__ import annotations
+
+import getpass
+import posixpath
+import secrets
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256 as sha256_of
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from hwloop_agent import protocol
+
+from hwloop.devices.deadline import Deadline
+from hwloop.devices.link import Link
+from hwloop.devices.transports import Transport
+from hwloop.devices.zipapp import build_zipapp
+from hwloop.errors import AgentError, DeviceBusyError, ProtocolError
+
+Json = dict[str, Any]
+
+READY_S = 20.0
+REQUEST_S = 10.0
+FACTS_S = 300.0
+CANARY_S = 30.0
+CLOSE_S = 5.0
+LEASE_POLL_S = (0.2, 0.5, 1.0, 2.0)
+LEASE_SAY_EVERY_S = 15.0
+# Importing a runtime from a cold SD card takes this long at worst; the agent gives up on an import then.
+IMPORT_S = 60.0
+TRIAL_SLACK_S = 15.0
+WARMUP_CAP_FACTOR = 4
+
+
+@dataclass(frozen=True)
+class Hello:
+    """What the agent says about itself when a session opens.
+
+    Attributes:
+        agent_sha256: hash of the agent's file, so that what answers is what was sent.
+        version: the agent's version; `python`: its interpreter's; `worker_python`: path of the workers' interpreter.
+        pid: of the supervisor on the device.
+        boot_id: changes when the device reboots; None where the kernel does not tell.
+        mono_ns: the device's monotonic clock.
+        artifacts: the session's artifact directory on the device.
+        cpus: the CPUs that the agent may use.
+        last_seq: of the session's journal on the device; `cut_bytes`: of a damaged tail that opening it set aside.
+    """
+
+    agent_sha256: str
+    version: str
+    python: str
+    worker_python: str
+    pid: int
+    boot_id: str | None
+    mono_ns: int
+    artifacts: str
+    cpus: tuple[int, ...]
+    last_seq: int
+    cut_bytes: int
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Self:
+        """Read the body of a `hello`.
+
+        Raises:
+            ProtocolError: something is missing or of the wrong kind.
+        """
+        journal = body.get("journal")
+        try:
+            if not isinstance(journal, dict) or not posixpath.isabs(body["artifacts"]):
+                raise TypeError("journal or artifacts")
+            return cls(
+                agent_sha256=str(body["agent_sha256"]),
+                version=str(body["version"]),
+                python=str(body["python"]),
+                worker_python=str(body["worker_python"]),
+                pid=int(body["pid"]),
+                boot_id=None if body["boot_id"] is None else str(body["boot_id"]),
+                mono_ns=int(body["mono_ns"]),
+                artifacts=str(body["artifacts"]),
+                cpus=tuple(int(cpu) for cpu in body["cpus"]),
+                last_seq=int(journal["last_seq"]),
+                cut_bytes=int(journal["cut_bytes"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ProtocolError(f"the agent's hello lacks {error}") from error
+
+
+def trial_deadline_s(spec: Mapping[str, Any]) -> float:
+    """Return how long a trial of `spec` may take before the agent ends it.
+
+    Five times the time that its warm-up and its timed part may take, at least 30 s, plus a slow import; at most 600 s.
+    """
+    timing = spec["timing"]
+    expected = WARMUP_CAP_FACTOR * float(timing["warmup_s"]) + 1 + float(timing["max_s"])
+    return min(max(30.0, 5 * expected) + IMPORT_S, protocol.MAX_TRIAL_S)
+
+
+class AgentSession:
+    """An open session; a context manager. One thing at a time: it belongs to one thread.
+
+    After any `TransportError` or `ProtocolError` the session is over. Open a new one with the same `session_id`: the
+    agent finishes and journals the trial that was running, and `finished` returns it.
+
+    Attributes:
+        hello: what the agent said about itself.
+        last_seq: the highest number of a record that this session has seen in the device's journal.
+    """
+
+    def __init__(self, transport: Transport, link: Link, hello: Hello) -> None:
+        """Use `AgentSession.open`."""
+        self.hello = hello
+        self.last_seq = 0
+        self._transport = transport
+        self._link = link
+        self._present: set[str] = set()
+
+    @classmethod
+    def open(
+        cls,
+        transport: Transport,
+        *,
+        session_id: str,
+        root: Path | str | None = None,
+        worker_python: str | None = None,
+        wait_s: float = 60,
+        on_wait: Callable[[str], None] | None = None,
+    ) -> Self:
+        """Bring the agent to the device if it is not there, start it, and take the device's lease.
+
+        Args:
+            transport: the way to the device.
+            session_id: names the session's directory on the device; the same id resumes it.
+            root: the agent's directory on the device, absolute; None for the transport's own choice.
+            worker_python: the device's interpreter that has the runtimes; None for the one that runs the agent.
+            wait_s: how long to wait for somebody else's session to end.
+            on_wait: told who holds the device, once and then every 15 s, while this waits.
+
+        Raises:
+            DeviceBusyError: somebody else held the device for all of `wait_s`; the text names them.
+            TransportError: the agent cannot be brought or started, or its connection broke.
+            ProtocolError: what answers is not the agent that was sent.
+            AgentError: the agent cannot use its directory.
+        """
+        if not protocol.SESSION_ID.match(session_id):
+            raise ValueError("a session id is up to 64 of A-Z a-z 0-9 . _ -, a letter or digit first")
+        base = str(root) if root is not None else transport.default_root()
+        archive = build_zipapp()
+        digest = sha256_of(archive).hexdigest()
+        path = posixpath.join(base, "agents", digest, "agent.pyz")
+        if transport.size(path) != len(archive):
+            transport.put(archive, path)
+        nonce = secrets.token_hex(16)
+        argv = [transport.python, "-I", "-B", path, "serve", "--root", base, "--session", session_id, "--nonce", nonce]
+        if worker_python is not None:
+            argv += ["--worker-python", worker_python]
+        link = Link(transport.start(argv), transport.name)
+        try:
+            link.await_ready(nonce, Deadline(READY_S))
+            hello = _say_hello(link, nonce, wait_s, on_wait)
+            if hello.agent_sha256 != digest:
+                raise ProtocolError(f"the agent on {transport.name} is not the one that was sent: remove {path}")
+        except BaseException:
+            link.close(CLOSE_S, kill=True)
+            raise
+        return cls(transport, link, hello)
+
+    def _ask(self, type_: str, body: Json, answer: str, timeout_s: float = REQUEST_S) -> Json:
+        return self._link.request(type_, body, {answer}, Deadline(timeout_s)).body
+
+    def facts(self) -> Json:
+        """Return what the device is, and whether each runtime can be imported there (each tried in its own process)."""
+        return self._ask("facts", {}, "facts", FACTS_S)
+
+    def canary(self) -> Json:
+        """Return the canary's `median_ns`, `mad_ns` and `n` on the core that a one-thread trial would have."""
+        return self._ask("canary", {}, "canary", CANARY_S)
+
+    def put_artifact(self, data: bytes, sha256: str, suffix: str) -> None:
+        """Store an artifact on the device unless it is there; the agent checks its hash either way.
+
+        Raises:
+            ValueError: `sha256` is not the hash of `data`, or the suffix is not known.
+            AgentError: what arrived is not what was sent.
+        """
+        name = protocol.artifact_name(sha256, suffix)
+        if name in self._present:
+            return
+        if sha256_of(data).hexdigest() != sha256:
+            raise ValueError("sha256 is not the hash of data")
+        question = {"sha256": sha256, "suffix": suffix}
+        if not self._ask("verify", question, "verified")["ok"]:
+            self._transport.put(data, posixpath.join(self.hello.artifacts, name))
+            found = self._ask("verify", question, "verified", REQUEST_S + len(data) / 1e6)
+            if not found["ok"]:
+                raise AgentError(f"artifact {name} did not arrive whole: {found.get('reason')}")
+        self._present.add(name)
+
+    def run_trial(
+        self,
+        trial_id: str,
+        spec: Json,
+        *,
+        on_phase: Callable[[str], None] | None = None,
+        deadline_s: float | None = None,
+    ) -> Json:
+        """Run one trial, or fetch its record when the device has finished it before; return the record.
+
+        A trial that crashes, runs out of memory or times out returns a record with that status.
+
+        Args:
+            trial_id: `protocol.trial_id(spec, attempt)`.
+            spec: see `device_agents/README.md`.
+            on_phase: told when the trial enters a phase.
+            deadline_s: when the agent ends the trial; None for `trial_deadline_s(spec)`.
+
+        Raises:
+            AgentError: the agent refuses the spec, lacks the artifact, or cannot start a worker.
+            TransportError: the connection was lost, or was silent for too long.
+            ProtocolError: the answer is not a record of this trial.
+        """
+        limit = trial_deadline_s(spec) if deadline_s is None else deadline_s
+        whole = Deadline(limit + protocol.MAX_QUIET_S + TRIAL_SLACK_S)
+        request = {"trial_id": trial_id, "spec": spec, "deadline_s": limit}
+        silence = REQUEST_S + len(spec) / 1e6
+        answers = {"trial.accepted", "trial.phase", "trial.result", "trial.failed"}
+        message_id = self._link.send("trial.run", request, whole.at_most(REQUEST_S))
+        while True:
+            message = self._link.answer(message_id, answers, whole, silence)
+            if message.type == "trial.accepted":
+                silence = protocol.MAX_QUIET_S + protocol.HEARTBEAT_S + TRIAL_SLACK_S
+            elif message.type == "trial.phase" and on_phase is not None:
+                on_phase(str(message.body.get("phase")))
+            elif message.type == "trial.failed":
+                raise AgentError(f"the trial could not be run: {self._link.text(message.body.get('reason'))}")
+            elif message.type == "trial.result":
+                return self._record(message.body, trial_id)
+
+    def _record(self, body: Json, trial_id: str) -> Json:
+        record = body.get("record")
+        if not isinstance(record, dict) or record.get("trial_id") != trial_id:
+            raise ProtocolError("the agent answered with the record of another trial")
+        if record.get("status") not in protocol.STATUSES:
+            raise ProtocolError(f"the agent answered with the status {self._link.text(record.get('status'))}")
+        if isinstance(body.get("seq"), int):
+            self.last_seq = max(self.last_seq, body["seq"])
+        return record
+
+    def finished(self, after_seq: int = 0) -> list[Json]:
+        """Return this session's records in the device's journal after `after_seq`, oldest first; sets `last_seq`."""
+        records: list[Json] = []
+        position = after_seq
+        while True:
+            batch = self._ask("journal.read", {"after_seq": position, "limit": 1000}, "journal.batch")
+            entries = batch.get("records")
+            if not isinstance(entries, list):
+                raise ProtocolError("the agent's journal batch has no records")
+            for entry in entries:
+                if not isinstance(entry, dict) or not isinstance(entry.get("seq"), int) or entry["seq"] <= position:
+                    raise ProtocolError("the agent's journal batch is out of order")
+                if not isinstance(entry.get("rec"), dict):
+                    raise ProtocolError("the agent's journal batch has an entry without a record")
+                position = entry["seq"]
+                records.append(entry["rec"])
+            self.last_seq = max(self.last_seq, position)
+            if not batch.get("more") or not entries:
+                return records
+
+    def acknowledge(self, seq: int) -> None:
+        """Tell the device that the records up to `seq` are safe here; it may then forget them."""
+        self._ask("journal.ack", {"seq": seq}, "journal.acked")
+
+    def close(self) -> None:
+        """End the session in order. An agent that is still busy is left to finish, journal and leave by itself."""
+        idle = self._link.say_goodbye(Deadline(CLOSE_S))
+        self._link.close(CLOSE_S, kill=idle)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _who() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # no name for this user id: some containers
+        return "unknown user"
+
+
+def _say_hello(link: Link, nonce: str, wait_s: float, on_wait: Callable[[str], None] | None) -> Hello:
+    body = {"proto": [protocol.PROTOCOL_VERSION], "nonce": nonce, "who": _who(), "host": socket.gethostname()}
+    whole = Deadline(wait_s)
+    pauses = list(LEASE_POLL_S)
+    say_again: Deadline | None = None
+    while True:
+        try:
+            return Hello.from_json(link.request("hello", body, {"hello"}, Deadline(REQUEST_S)).body)
+        except DeviceBusyError as busy:
+            if whole.expired:
+                raise DeviceBusyError(f"{busy}; gave up after {wait_s:g} s") from None
+            if on_wait is not None and (say_again is None or say_again.expired):
+                on_wait(str(busy))
+                say_again = Deadline(LEASE_SAY_EVERY_S)
+        time.sleep(min(pauses[0], whole.remaining))
+        if len(pauses) > 1:
+            pauses.pop(0)

@@ -1,0 +1,71 @@
+"""One thing to measure: an artifact, a runtime, threads and a timing protocol, with an id that is a hash of them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from hwloop_agent import protocol
+
+from hwloop.runtimes import Artifact
+
+
+@dataclass(frozen=True)
+class TimingProtocol:
+    """How long and how precisely a trial is timed; the agent's `timing.py` carries it out.
+
+    Attributes:
+        warmup_s: warm up at least this long, and `warmup_runs` times, and until the runs are steady.
+        warmup_runs: see `warmup_s`.
+        min_s: time at least this long.
+        max_s: stop here even when the interval is still wide.
+        min_blocks: at least this many samples.
+        max_blocks: at most this many samples.
+        block_us: a sample is a block of runs that lasts at least this long.
+        target_relative_interval: stop when the interval of the median has this half-width, relative to the median.
+        confidence: of that interval.
+    """
+
+    warmup_s: float = 0.2
+    warmup_runs: int = 5
+    min_s: float = 0.2
+    max_s: float = 2.0
+    min_blocks: int = 15
+    max_blocks: int = 5000
+    block_us: int = 200
+    target_relative_interval: float = 0.01
+    confidence: float = 0.95
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial: what is run, how, which of several fresh processes this is, and the how-manieth try at it.
+
+    Attributes:
+        artifact: what is loaded, and how it is fed.
+        threads: of the runtime.
+        timing: how it is timed.
+        replicate: number of the fresh process, from 0.
+        attempt: from 1; a later one repeats a trial whose conditions were bad.
+    """
+
+    artifact: Artifact
+    threads: int
+    timing: TimingProtocol
+    replicate: int = 0
+    attempt: int = 1
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The trial as the agent takes it (JSON)."""
+        return {
+            **self.artifact.trial_spec(),
+            "threads": self.threads,
+            "timing": asdict(self.timing),
+            "replicate": self.replicate,
+        }
+
+    @property
+    def id(self) -> str:
+        """Hash of the canonical spec, then the attempt: the same trial has the same id on every host."""
+        return protocol.trial_id(self.spec, self.attempt)

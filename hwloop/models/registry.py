@@ -1,0 +1,151 @@
+"""Networks by name: a registry with a decorator, and factories of the user's own packages."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torch import nn
+
+from hwloop.errors import ModelError
+
+Factory = Callable[..., nn.Module]
+_F = TypeVar("_F", bound=Factory)
+
+_factories: dict[str, Factory] = {}
+
+
+def register_model(factory: _F) -> _F:
+    """Register a factory under its own function name (the style of timm).
+
+    Args:
+        factory: called with those of `num_classes`, `in_channels` and `image_size` that it has as parameters,
+            and with the arguments of the study; returns an untrained network.
+
+    Returns:
+        The factory, unchanged.
+
+    Raises:
+        ValueError: The name is taken.
+    """
+    name = factory.__name__
+    if name in _factories:
+        raise ValueError(f"a model named {name!r} is registered already (by {_factories[name].__module__})")
+    _factories[name] = factory
+    return factory
+
+
+def list_models() -> tuple[str, ...]:
+    """Return the names that `build_model` knows, sorted."""
+    return tuple(sorted(_factories))
+
+
+def build_model(
+    name: str,
+    *,
+    num_classes: int,
+    in_channels: int,
+    image_size: int | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    folder: Path | None = None,
+) -> nn.Module:
+    """Build an untrained network.
+
+    Args:
+        name: a name of `list_models()`, or `package.module:factory` of the user.
+        num_classes: outputs of the classifier.
+        in_channels: channels of the images.
+        image_size: height and width of the images; given to factories that have such a parameter.
+        arguments: further keyword arguments of the factory; they win over the three above.
+        folder: where the user's package is looked for first (the folder of the study file).
+
+    Returns:
+        The network, in training mode, initialised from torch's global random state.
+
+    Raises:
+        ModelError: Unknown name, a package or factory that cannot be imported, an argument that the factory
+            does not take, or a factory that raises or returns something that is no `nn.Module`.
+    """
+    factory = _imported(name, folder) if ":" in name else _factories.get(name)
+    if factory is None:
+        raise ModelError(
+            f"no model is named {name!r}: known are {', '.join(list_models())}, or give your own as "
+            "'package.module:factory'"
+        )
+    given = dict(arguments or {})
+    offered = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
+    keywords = _accepted(name, factory, offered, given)
+    try:
+        with _importable(folder):
+            module = factory(**keywords)
+    except ModelError:
+        raise
+    except Exception as error:
+        raise ModelError(f"model {name!r} cannot be built: {type(error).__name__}: {_line(error)}") from error
+    if not isinstance(module, nn.Module):
+        raise ModelError(f"model {name!r}: the factory returned {type(module).__name__}, not an nn.Module")
+    return module
+
+
+def _accepted(name: str, factory: Factory, offered: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keyword arguments for the factory: what it takes of the offered, and all that was given."""
+    try:
+        parameters = inspect.signature(factory).parameters
+    except (TypeError, ValueError):  # a callable without a signature: give it what the user asked for
+        return dict(given)
+    named = {
+        key
+        for key, parameter in parameters.items()
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    }
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    unknown = sorted(set(given) - named)
+    if unknown and not takes_any:
+        raise ModelError(f"model {name!r} takes no argument {unknown[0]!r}, only {', '.join(sorted(named)) or 'none'}")
+    taken = {key: value for key, value in offered.items() if value is not None and (key in named or takes_any)}
+    return taken | dict(given)
+
+
+def _imported(name: str, folder: Path | None) -> Factory:
+    package, _, attribute = name.partition(":")
+    if not package or not attribute:
+        raise ModelError(f"model {name!r} is not of the form 'package.module:factory'")
+    try:
+        with _importable(folder):
+            found: Any = importlib.import_module(package)
+    except Exception as error:  # the user's module may raise anything while it is imported
+        raise ModelError(
+            f"model {name!r}: cannot import {package!r}: {type(error).__name__}: {_line(error)}"
+        ) from error
+    for part in attribute.split("."):
+        found = getattr(found, part, None)
+        if found is None:
+            raise ModelError(f"model {name!r}: module {package!r} has no {attribute!r}")
+    if not callable(found):
+        raise ModelError(f"model {name!r}: {attribute!r} is {type(found).__name__}, not a function or class")
+    factory: Factory = found
+    return factory
+
+
+@contextmanager
+def _importable(folder: Path | None) -> Iterator[None]:
+    """Let modules of `folder` be imported inside the block."""
+    if folder is None:
+        yield
+        return
+    entry = str(folder.resolve())
+    sys.path.insert(0, entry)
+    try:
+        yield
+    finally:
+        sys.path.remove(entry)
+
+
+def _line(error: BaseException) -> str:
+    """Return the first line of an exception's text."""
+    return (str(error).strip() or "no further text").splitlines()[0]

@@ -1,0 +1,108 @@
+"""Intervals with a coverage that holds without assumptions on the errors, but for exchangeability.
+
+- *Split conformal* (Vovk et al. 2005; Lei et al. 2018): the model is fitted on one half, and the relative
+  residuals of the other half give the width. Covers at least 1 - alpha of new networks drawn like the
+  measured ones.
+- *Jackknife+* (Barber, Candès, Ramdas, Tibshirani 2021, theorem 1) where there are few networks: every
+  network is predicted by the model fitted without it. Covers at least 1 - 2 alpha, and about 1 - alpha in
+  practice.
+
+Both use relative residuals, since the error of a latency grows with the latency.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwloop.errors import UserError
+
+FloatArray = NDArray[np.float64]
+
+Method = Literal["none", "jackknife+", "split"]
+
+SPLIT_FROM = 60
+"""From this many networks the half that is given away is no loss."""
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What an interval promises.
+
+    Attributes:
+        nominal: the coverage that was asked for.
+        method: ``none``, ``jackknife+`` or ``split``.
+        calibration: how many residuals the width comes from.
+        guaranteed: the share of new networks that the theorem promises, 0 without calibration.
+        widest: there are too few residuals for the nominal coverage: the widest one is used.
+    """
+
+    nominal: float
+    method: Method = "none"
+    calibration: int = 0
+    guaranteed: float = 0.0
+    widest: bool = False
+
+    def __str__(self) -> str:
+        if self.method == "none":
+            return "interval not calibrated: no whole network was measured"
+        text = (
+            f"nominal {self.nominal:.0%} ({self.method}, {self.calibration} networks,"
+            f" guaranteed {self.guaranteed:.0%} for networks drawn like these)"
+        )
+        return f"{text}; too few networks for it, the widest residual is used" if self.widest else text
+
+
+def coverage_of(nominal: float, method: Method, calibration: int) -> Coverage:
+    """What `calibration` residuals can promise.
+
+    Raises:
+        UserError: the nominal coverage is not between 0 and 1.
+    """
+    if not 0 < nominal < 1:
+        raise UserError(f"the coverage of an interval lies between 0 and 1, got {nominal}")
+    if method == "none" or calibration == 0:
+        return Coverage(nominal)
+    rank = conformal_rank(calibration, nominal)
+    widest = rank > calibration
+    # With the widest residual the level reached is n / (n + 1), whatever was asked for.
+    level = calibration / (calibration + 1) if widest else nominal
+    guaranteed = level if method == "split" else max(0.0, 2 * level - 1)
+    return Coverage(nominal, method, calibration, guaranteed, widest)
+
+
+def conformal_rank(count: int, nominal: float) -> int:
+    """Which of n sorted residuals bounds a new one at the nominal level: ceil((n + 1) * nominal), from 1.
+
+    A result above n means that no finite residual does.
+    """
+    # The margin keeps (n + 1) * nominal from passing a whole number by rounding alone: 0.9 * 10 is 9.
+    return math.ceil((count + 1) * nominal - 1e-9)
+
+
+def split_half_width(residuals: FloatArray, nominal: float) -> float:
+    """The relative half-width from n held-out residuals; the widest when there are too few."""
+    rank = min(conformal_rank(len(residuals), nominal), len(residuals))
+    return float(np.sort(np.abs(residuals))[rank - 1])
+
+
+def jackknife_plus(predictions: FloatArray, residuals: FloatArray, nominal: float) -> tuple[FloatArray, FloatArray]:
+    """The interval of each candidate.
+
+    Args:
+        predictions: (k, n): candidate j as predicted by the model fitted without network i.
+        residuals: (k,) absolute residual of network i under that model, relative to its prediction.
+        nominal: coverage.
+
+    Returns:
+        (n,) lower and (n,) upper ends.
+    """
+    count = len(residuals)
+    rank = min(conformal_rank(count, nominal), count)
+    lows = np.partition(predictions * (1 - residuals[:, None]), count - rank, axis=0)[count - rank]
+    highs = np.partition(predictions * (1 + residuals[:, None]), rank - 1, axis=0)[rank - 1]
+    return lows, highs

@@ -1,0 +1,33 @@
+"""Pruning: the space of widths, surgery, and the judge of pruned networks."""
+
+from hwloop.pruning.criteria import Criterion, l1_scores
+from hwloop.pruning.evaluation import ErrorEstimate, ErrorJudge, wilson_interval
+from hwloop.pruning.folding import fold, foldable_pairs
+from hwloop.pruning.groups import ChannelGroup, Coupling, FixedGroup
+from hwloop.pruning.masking import masked
+from hwloop.pruning.ordering import channel_order, plan_surgery, rebuild
+from hwloop.pruning.recalibration import recalibrate
+from hwloop.pruning.space import PruningSpace, Widths, pruning_space
+from hwloop.pruning.surgery import SurgeryPlan
+
+__all__ = [
+    "ChannelGroup",
+    "Coupling",
+    "Criterion",
+    "ErrorEstimate",
+    "ErrorJudge",
+    "FixedGroup",
+    "PruningSpace",
+    "SurgeryPlan",
+    "Widths",
+    "channel_order",
+    "fold",
+    "foldable_pairs",
+    "l1_scores",
+    "masked",
+    "plan_surgery",
+    "pruning_space",
+    "rebuild",
+    "recalibrate",
+    "wilson_interval",
+]

@@ -1,0 +1,159 @@
+"""Tries every channel group before it is offered: a sliced network must compute what the masked one computes.
+
+Trained or freshly initialised weights can hide a wrong coupling (a batch normalisation whose scale is zero passes
+nothing on), so the trial runs on a copy with random weights and normalised activations.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.instancenorm import _InstanceNorm
+
+from hwloop.pruning.groups import ChannelGroup, FixedGroup
+from hwloop.pruning.masking import masked
+from hwloop.pruning.surgery import SurgeryPlan
+from hwloop.pruning.tracing import flat_tensors
+
+TOLERANCE = 1e-4
+"""Largest difference that is put down to rounding, relative to the largest output."""
+
+_BATCH = 2
+_CALIBRATION_BATCH = 8  # batch normalisation needs several values per channel, also on maps of one pixel
+_SEED = 0
+
+
+def verified(
+    module: nn.Module,
+    input_shape: Sequence[int],
+    groups: Sequence[ChannelGroup],
+    narrowest: Callable[[ChannelGroup], int],
+) -> tuple[tuple[ChannelGroup, ...], tuple[FixedGroup, ...]]:
+    """Keep the groups that can really be sliced.
+
+    Each group alone is sliced to its narrowest width, keeping channels chosen at random, and compared with the
+    masked full network; then all that passed are sliced together to about half their widths.
+
+    Args:
+        module: the network; left untouched.
+        input_shape: of one image.
+        groups: as traced.
+        narrowest: the smallest width of a group that will be asked for.
+
+    Returns:
+        The groups that passed, and those that did not with the reason, in the given order.
+    """
+    trial = _Trial(module, input_shape)
+    passed: list[ChannelGroup] = []
+    failed: dict[str, FixedGroup] = {}
+    for group in groups:
+        reason = trial.reason([group], [narrowest(group)])
+        if reason is None:
+            passed.append(group)
+        else:
+            failed[group.name] = FixedGroup(group.name, reason, group.roots)
+    if trial.reason(passed, _halves(passed)) is not None:
+        together: list[ChannelGroup] = []
+        for group in passed:
+            reason = trial.reason([*together, group], _halves([*together, group]))
+            if reason is None:
+                together.append(group)
+            else:
+                failed[group.name] = FixedGroup(group.name, f"together with other groups: {reason}", group.roots)
+        passed = together
+    return tuple(passed), tuple(failed[group.name] for group in groups if group.name in failed)
+
+
+class _Trial:
+    """A network with random weights, an input, and what it computes of it."""
+
+    def __init__(self, module: nn.Module, input_shape: Sequence[int]) -> None:
+        self._generator = torch.Generator().manual_seed(_SEED)
+        self._random = np.random.default_rng(_SEED)
+        self._network = copy.deepcopy(module).to("cpu").eval().requires_grad_(False)
+        with torch.random.fork_rng(devices=[]):
+            self._randomise(input_shape)
+        self._images = torch.randn(_BATCH, *input_shape, generator=self._generator)
+        self._full = self._outputs(self._network)
+
+    def reason(self, groups: Sequence[ChannelGroup], widths: Sequence[int]) -> str | None:
+        """Return why these groups cannot be sliced to these widths, or None if they can."""
+        order = {group.name: self._order(group) for group in groups}
+        try:
+            plan = SurgeryPlan(self._network, groups, order)
+            smaller = plan.apply(widths)
+            sliced = self._outputs(smaller)
+        except Exception as error:  # a user's forward pass may raise anything on maps of another width
+            text = (str(error).strip() or "no further text").splitlines()[0]
+            return f"the sliced network fails: {type(error).__name__}: {text}"
+        with masked(self._network, groups, plan.kept(widths)):
+            silenced = self._outputs(self._network)
+        if [tensor.shape for tensor in sliced] != [tensor.shape for tensor in silenced]:
+            return "slicing it changes the shape of the network's outputs"
+        scale = max((float(tensor.abs().max()) for tensor in silenced if tensor.numel()), default=0.0)
+        difference = _largest_difference(sliced, silenced)
+        if not difference <= TOLERANCE * scale:  # also true when either has NaN
+            return f"the sliced network differs from the masked one by {difference:.2g} (outputs up to {scale:.2g})"
+        if groups and all(width < group.width for width, group in zip(widths, groups, strict=True)):
+            change = _largest_difference(silenced, self._full)
+            if change <= TOLERANCE * scale:
+                return "masking its channels does not change the outputs, so slicing it cannot be verified"
+        return None
+
+    def _outputs(self, network: nn.Module) -> list[Tensor]:
+        with torch.inference_mode():
+            return flat_tensors(network(self._images))
+
+    def _order(self, group: ChannelGroup) -> list[int]:
+        """Return a random order that keeps the blocks of grouped convolutions aligned."""
+        block = group.width // group.divisor
+        positions = self._random.permutation(block)
+        return [int(part * block + position) for position in positions for part in range(group.divisor)]
+
+    def _randomise(self, input_shape: Sequence[int]) -> None:
+        normalisations: list[_BatchNorm] = []
+        for layer in self._network.modules():
+            own = layer.parameters(recurse=False)
+            if isinstance(layer, _ConvNd | nn.Linear):
+                fan_in = max(1, math.prod(layer.weight.shape[1:]))
+                for parameter in own:
+                    spread = math.sqrt(2.0 / fan_in) if parameter.dim() > 1 else 0.2
+                    parameter.normal_(0.0, spread, generator=self._generator)
+            elif isinstance(layer, _BatchNorm | _InstanceNorm | nn.GroupNorm | nn.LayerNorm):
+                _fill(own, self._generator)
+                if isinstance(layer, _BatchNorm):
+                    normalisations.append(layer)
+            else:
+                for parameter in own:
+                    parameter.add_(torch.empty_like(parameter).uniform_(0.0, 0.5, generator=self._generator))
+        for layer in normalisations:
+            layer.train()
+            layer.momentum = None
+        try:
+            with torch.no_grad():
+                self._network(torch.randn(_CALIBRATION_BATCH, *input_shape, generator=self._generator))
+        finally:
+            self._network.eval()
+
+
+def _fill(parameters: Iterable[Tensor], generator: torch.Generator) -> None:
+    """Give a normalisation scales around one and shifts around zero."""
+    for index, parameter in enumerate(parameters):
+        low, high = (0.5, 1.5) if index == 0 else (-0.3, 0.3)
+        parameter.uniform_(low, high, generator=generator)
+
+
+def _halves(groups: Sequence[ChannelGroup]) -> list[int]:
+    """Return about half of each width, a multiple of the divisor."""
+    return [max(1, group.width // group.divisor // 2) * group.divisor for group in groups]
+
+
+def _largest_difference(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+    return max((float((a - b).abs().max()) for a, b in zip(found, expected, strict=True)), default=0.0)

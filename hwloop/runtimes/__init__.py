@@ -1,0 +1,12 @@
+"""Runtimes, as the host sees them: what they load, one module per runtime behind `Runtime`.
+
+A room that must not import torch takes `Artifact` from `hwloop.runtimes.artifact`.
+"""
+
+from hwloop.runtimes.artifact import Artifact, InputSpec
+from hwloop.runtimes.onnxruntime import OnnxRuntime
+from hwloop.runtimes.registry import Runtime, get_runtime, list_runtimes, register
+
+__all__ = ["Artifact", "InputSpec", "OnnxRuntime", "Runtime", "get_runtime", "list_runtimes", "register"]
+
+register(OnnxRuntime())

@@ -1,0 +1,63 @@
+"""The search algorithms by name. Every one is a pymoo `Algorithm` and is driven by ask and tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pymoo.core.termination import NoTermination
+from pymoo.util.display.output import Output
+
+from hwloop.errors import UserError
+from hwloop.search.problem import PruningProblem
+
+IntArray = NDArray[np.int64]
+
+Factory = Callable[[int, IntArray], Any]
+"""Population and (k, G) indices of the first generation to a pymoo algorithm."""
+
+_FACTORIES: dict[str, Factory] = {}
+
+
+def register(name: str) -> Callable[[Factory], Factory]:
+    """Make an algorithm known under a name.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+
+    def keep(factory: Factory) -> Factory:
+        if name in _FACTORIES:
+            raise ValueError(f"two search algorithms are called {name!r}")
+        _FACTORIES[name] = factory
+        return factory
+
+    return keep
+
+
+def list_algorithms() -> tuple[str, ...]:
+    """Names of all algorithms."""
+    return tuple(_FACTORIES)
+
+
+def make_algorithm(name: str, problem: PruningProblem, population: int, seed: int, initial: IntArray) -> Any:
+    """A pymoo algorithm that is ready to be asked.
+
+    Args:
+        name: one of `list_algorithms()`.
+        problem: what is searched.
+        population: its size.
+        seed: of all its random choices.
+        initial: (k, G) level indices of the first generation.
+
+    Raises:
+        UserError: there is no such algorithm.
+    """
+    if name not in _FACTORIES:
+        raise UserError(f"there is no search algorithm {name!r}; known are {', '.join(_FACTORIES)}")
+    algorithm = _FACTORIES[name](population, initial)
+    # The driver counts generations; pymoo's own criterion would stop on a stalled front.
+    algorithm.setup(problem, termination=NoTermination(), seed=seed, output=Output())
+    return algorithm

@@ -1,0 +1,3 @@
+"""Published algorithms to search with, and to be measured against; one file each."""
+
+from hwloop.search.baselines import nsga2 as nsga2  # registers itself

@@ -1,0 +1,254 @@
+"""Runs a search: asks an algorithm, evaluates, journals, tells; resumes to the bit by replay.
+
+A resumed search runs the algorithm again from its seed. Every candidate that the journal holds is answered
+from it, so the algorithm makes the same choices in the same order, reaches the point where the earlier run
+was cut off, and goes on from there. Nothing of the algorithm's state has to be stored, and no evaluation is
+repeated.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwloop.errors import StudyError, UserError
+from hwloop.progress import Progress, Step
+from hwloop.search.algorithms import make_algorithm
+from hwloop.search.evaluation import BatchEvaluator, Widths
+from hwloop.search.front import front_of, hypervolume
+from hwloop.search.initial import initial_indices
+from hwloop.search.objectives import CostModel, Costs, Objective, get_objectives
+from hwloop.search.problem import PruningProblem, SearchSpace
+from hwloop.search.record import Evaluated, Fingerprint, History, Journal, unchanged
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+REFERENCE_MARGIN = 1.1
+"""The reference point lies this far beyond the base network in every objective but the error (worst is 1)."""
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search found.
+
+    Attributes:
+        objectives: names, in the order of all values.
+        front: the non-dominated of all evaluated candidates, sorted by their objectives.
+        evaluated: all, in the order in which they were asked for.
+        hypervolume: of everything evaluated up to each generation, as a share of the box up to `reference`.
+        reference: 1 for the error, `REFERENCE_MARGIN` times the base network's value for the others.
+        replayed: how many evaluations came from the journal of earlier runs.
+        exhausted: the algorithm found no new candidate before the last generation.
+    """
+
+    objectives: tuple[str, ...]
+    front: tuple[Evaluated, ...]
+    evaluated: tuple[Evaluated, ...]
+    hypervolume: tuple[float, ...]
+    reference: tuple[float, ...]
+    replayed: int
+    exhausted: bool
+
+
+def run_search(
+    space: SearchSpace,
+    evaluator: BatchEvaluator,
+    predictor: CostModel,
+    objectives: Sequence[str],
+    *,
+    algorithm: str = "nsga2",
+    population: int,
+    generations: int,
+    seed: int,
+    journal: Journal,
+    progress: Progress,
+    context: Mapping[str, str] | None = None,
+) -> SearchResult:
+    """Search a space, or go on with a search.
+
+    Args:
+        space: the candidates.
+        evaluator: gives errors; asked only when the error is an objective, and once per candidate.
+        predictor: gives latency, memory and sizes; asked for a whole generation at once.
+        objectives: names of what is minimised.
+        algorithm: name of the algorithm.
+        population: candidates per generation.
+        generations: with the first one; a finished search can be continued with more of them.
+        seed: of all random choices.
+        journal: empty, or of an earlier run of the same search.
+        progress: shown one unit per candidate.
+        context: what else makes this search this search (the judge's settings, the data's fingerprint).
+
+    Returns:
+        The result; the same, to the bit, whether or how often the search was interrupted.
+
+    Raises:
+        UserError: an unknown objective or algorithm, or an objective that the predictor cannot give.
+        StudyError: the journal is of another search, or the predictor has changed since.
+    """
+    if population < 2 or generations < 1:
+        raise UserError(f"a search needs a population of 2 and 1 generation, got {population} and {generations}")
+    wanted = get_objectives(objectives)
+    names = tuple(objective.name for objective in wanted)
+    fingerprint = Fingerprint.of(space, names, algorithm, population, seed, context or {})
+    assessor = _Assessor(space, evaluator, predictor, wanted, History(journal, fingerprint, names))
+    problem = PruningProblem(space, names, assessor.assess)
+    asked = make_algorithm(algorithm, problem, population, seed, initial_indices(problem, population, seed))
+    volumes: list[float] = []
+    exhausted = False
+    replayed = assessor.history.replayable
+    total = population * generations
+    with progress.step("search", total=total, done=min(replayed, total)) as step:
+        assessor.step = step
+        for generation in range(generations):
+            assessor.generation = generation
+            candidates = asked.ask()
+            if candidates is None or not len(candidates):
+                exhausted = True
+                progress.say(f"search: no new candidates after {generation} generations")
+                break
+            asked.evaluator.eval(problem, candidates)
+            asked.tell(infills=candidates)
+            assessor.check_generation()
+            values = np.array([evaluated.values for evaluated in assessor.order.values()])
+            volumes.append(hypervolume(values, assessor.reference))
+    evaluated = tuple(assessor.order.values())
+    return SearchResult(
+        objectives=names,
+        front=front_of(evaluated),
+        evaluated=evaluated,
+        hypervolume=tuple(volumes),
+        reference=tuple(map(float, assessor.reference)),
+        replayed=min(replayed, len(evaluated)),
+        exhausted=exhausted,
+    )
+
+
+class _Assessor:
+    """Gives a generation its objective values, from the journal or by evaluating."""
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        evaluator: BatchEvaluator,
+        predictor: CostModel,
+        objectives: tuple[Objective, ...],
+        history: History,
+    ) -> None:
+        self._space = space
+        self._evaluator = evaluator
+        self._predictor = predictor
+        self._objectives = objectives
+        self._base: FloatArray | None = None
+        self.history = history
+        self.generation = 0
+        self.order: dict[Widths, Evaluated] = {}
+        self.step: Step | None = None
+
+    def assess(self, widths: IntArray) -> FloatArray:
+        """(n, m) objective values of (n, G) widths; new candidates are in the journal when this returns."""
+        candidates = [tuple(int(width) for width in row) for row in widths]
+        costs = self._costs(widths)
+        fresh: dict[Widths, int] = {}
+        for position, candidate in enumerate(candidates):
+            known = self.history.get(candidate)
+            if known is None:
+                if candidate not in fresh:
+                    fresh[candidate] = position
+                elif self.step:
+                    self.step.advance(1, "known")
+                continue
+            if candidate not in self.order:
+                self._check_replay(known, costs[position])
+            elif self.step:
+                self.step.advance(1, "known")
+        self._evaluate(fresh, costs)
+        for candidate in candidates:
+            found = self.history.get(candidate)
+            if found is None:
+                raise UserError(f"the evaluator gave no result for {self._space.text(candidate)}")
+            self.order.setdefault(candidate, found)
+        return np.array([self.order[candidate].values for candidate in candidates], dtype=np.float64)
+
+    @property
+    def reference(self) -> FloatArray:
+        """The reference point of the hypervolume; it does not depend on what the search found."""
+        if self._base is None:
+            self._base = self._costs(np.array([self._space.base], dtype=np.int64))[0]
+        values = [
+            1.0 if objective.expensive else REFERENCE_MARGIN * float(value)
+            for objective, value in zip(self._objectives, self._base, strict=True)
+        ]
+        return np.array(values)
+
+    def check_generation(self) -> None:
+        """Refuse a journal whose candidates of this generation are not those that the algorithm asked for.
+
+        Raises:
+            StudyError: see above.
+        """
+        asked = {widths for widths, evaluated in self.order.items() if evaluated.generation == self.generation}
+        strangers = self.history.of_generation(self.generation) - asked
+        if strangers:
+            raise StudyError(
+                f"the search journal holds {self._space.text(min(strangers))} in generation"
+                f" {self.generation}, where this search does not ask for it:"
+                " it was written by another version of hwloop"
+            )
+
+    def _costs(self, widths: IntArray) -> FloatArray:
+        """(n, m) values of the cheap objectives; nan in the column of the error.
+
+        Raises:
+            UserError: a value is not finite.
+        """
+        costs = Costs.of(self._predictor, widths)
+        columns = []
+        for objective in self._objectives:
+            if objective.cost is None:
+                columns.append(np.full(len(widths), np.nan))
+                continue
+            values = objective.cost(costs)
+            if not np.isfinite(values).all():
+                raise UserError(f"objective {objective.name!r} has no value: the predictor never saw it measured")
+            columns.append(values)
+        return np.stack(columns, axis=1)
+
+    def _check_replay(self, known: Evaluated, costs: FloatArray) -> None:
+        if known.generation != self.generation:
+            raise StudyError(
+                f"the search journal holds {known.text} in generation {known.generation}, this search asks"
+                f" for it in generation {self.generation}: it was written by another version of hwloop"
+            )
+        for objective, stored, recomputed in zip(self._objectives, known.values, costs, strict=True):
+            if not objective.expensive and not unchanged(stored, float(recomputed)):
+                raise StudyError(
+                    f"the predictor has changed since the search began: {objective.name} of {known.text} was"
+                    f" {stored:.6g}, is {recomputed:.6g}; restore the predictor, or begin another study"
+                )
+
+    def _evaluate(self, fresh: Mapping[Widths, int], costs: FloatArray) -> None:
+        batch = list(fresh)
+        if not any(objective.expensive for objective in self._objectives):
+            for candidate in batch:
+                self._keep(candidate, costs[fresh[candidate]], math.nan, 0.0)
+            return
+        for result in self._evaluator.evaluate(batch):
+            self._keep(batch[result.index], costs[fresh[batch[result.index]]], result.error, result.seconds)
+
+    def _keep(self, candidate: Widths, costs: FloatArray, error: float, seconds: float) -> None:
+        values = tuple(
+            error if objective.expensive else float(value)
+            for objective, value in zip(self._objectives, costs, strict=True)
+        )
+        text = self._space.text(candidate)
+        if not all(map(math.isfinite, values)):
+            raise UserError(f"the error of {text} is {error}: the evaluator must give a finite number")
+        self.history.add(Evaluated(text, candidate, values, self.generation, seconds))
+        if self.step:
+            self.step.advance(1, text)

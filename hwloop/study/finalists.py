@@ -1,0 +1,205 @@
+"""Last stages: the front is measured on the device, the chosen networks recover, are exported and measured again.
+
+What is measured in the end is the very file that is shipped, in one campaign with the base network, so that the
+speed-up compares like with like.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from hwloop.extraction import export_onnx
+from hwloop.files import write_atomic
+from hwloop.measurement import Interval, Measurement, Subject
+from hwloop.predictors import NetworkPredictor
+from hwloop.progress import Progress, Silent
+from hwloop.runtimes import Runtime
+from hwloop.search import Evaluated, choose, nondominated
+from hwloop.study.base import Base, fit_config
+from hwloop.study.config import StudyConfig
+from hwloop.study.device import Bench
+from hwloop.study.directory import StudyDirectory
+from hwloop.study.onnx_accuracy import count_correct
+from hwloop.study.predictor_stage import artifact_of
+from hwloop.study.result import NetworkResult
+from hwloop.study.space import Moves
+from hwloop.training import fit
+
+MB = 1e6
+
+#: Fresh processes of the last measurement, at least: the number that is published deserves more than a table entry.
+FINAL_PROCESSES = 5
+
+Widths = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class MeasuredCandidate:
+    """A member of the search's front with what the device says of it.
+
+    Attributes:
+        candidate: as the search evaluated it.
+        predicted_ms: what the predictor said.
+        measured: what the device said, with the base's weights.
+        values: the objectives, measured numbers in place of predicted ones; lower is better.
+        dominated: whether another measured candidate is at least as good in everything.
+    """
+
+    candidate: Evaluated
+    predicted_ms: float
+    measured: Measurement
+    values: tuple[float, ...]
+    dominated: bool
+
+
+def measure_front(
+    front: Sequence[Evaluated],
+    config: StudyConfig,
+    base: Base,
+    moves: Moves,
+    predictor: NetworkPredictor,
+    runtime: Runtime,
+    bench: Bench,
+) -> list[MeasuredCandidate]:
+    """Measure up to `search.measured` members of the front on the device; fastest first."""
+    chosen = choose(front, config.search.measured)
+    subjects = [Subject(e.text, artifact_of(runtime, base, moves, e.widths)) for e in chosen]
+    measurements = bench.measure(subjects, "front on the device")
+    predicted = predictor.predict(np.array([e.widths for e in chosen])).latency_ms
+    found = [
+        (e, float(ms), measurements[e.text])
+        for e, ms in zip(chosen, predicted, strict=True)
+        if measurements[e.text].usable
+    ]
+    values = [_measured_values(e, m, config.search.objectives) for e, _, m in found]
+    kept = nondominated(np.array(values))
+    candidates = [
+        MeasuredCandidate(e, ms, m, v, not keep) for (e, ms, m), v, keep in zip(found, values, kept, strict=True)
+    ]
+    return sorted(candidates, key=lambda c: c.measured.latency_ms)
+
+
+def pick(candidates: Sequence[MeasuredCandidate], count: int, base: Widths) -> list[MeasuredCandidate]:
+    """The networks to fine-tune and ship: spread over the measured front, the base itself left out."""
+    pruned = [c for c in candidates if not c.dominated and c.candidate.widths != base]
+    by_text = {c.candidate.text: c for c in pruned}
+    return [by_text[e.text] for e in choose([c.candidate for c in pruned], count)]
+
+
+def ship(
+    widths_by_name: Mapping[str, Widths],
+    config: StudyConfig,
+    base: Base,
+    moves: Moves,
+    study: StudyDirectory,
+    progress: Progress,
+) -> dict[str, bytes]:
+    """Fine-tune and export networks; a file that an earlier run wrote is kept as it is.
+
+    Args:
+        widths_by_name: the networks; "base" is exported without further training.
+        config: the study's settings.
+        base: the base network.
+        moves: its surgery.
+        study: where ``models/NAME.onnx`` goes.
+        progress: is told about each network.
+
+    Returns:
+        The ONNX files by name.
+    """
+    paths = {name: study.path("models", f"{name}.onnx") for name in widths_by_name}
+    done = sum(path.exists() for path in paths.values())
+    with progress.step("fine-tuning and export", total=len(paths), done=done) as step:
+        for name, widths in widths_by_name.items():
+            if paths[name].exists():
+                continue
+            module = moves.surgery.apply(widths)
+            if name != BASE and config.finetune.epochs:
+                fit(
+                    module,
+                    base.data.train,
+                    config=fit_config(config.finetune, config.study.seed),
+                    progress=Silent(),
+                )
+            metadata = {
+                "hwloop.candidate": moves.space.text(widths),
+                "hwloop.mean": json.dumps(list(base.data.mean)),
+                "hwloop.std": json.dumps(list(base.data.std)),
+                "hwloop.classes": json.dumps(list(base.data.classes)),
+            }
+            module.eval()
+            write_atomic(paths[name], export_onnx(module, base.input_shape, fold=True, metadata=metadata))
+            step.advance(1, name)
+    return {name: path.read_bytes() for name, path in paths.items()}
+
+
+def judge_shipped(
+    models: Mapping[str, bytes],
+    widths_by_name: Mapping[str, Widths],
+    errors: Mapping[str, float],
+    config: StudyConfig,
+    base: Base,
+    moves: Moves,
+    predictor: NetworkPredictor,
+    runtime: Runtime,
+    bench: Bench,
+) -> list[NetworkResult]:
+    """Measure the exported files and count their accuracy; in the order of `models`.
+
+    Args:
+        models: ONNX files by name.
+        widths_by_name: their widths.
+        errors: the search's estimate of each one's error, by name.
+        config: the study's settings.
+        base: the base network, for the test images.
+        moves: for parameters and MACs.
+        predictor: for the predicted numbers.
+        runtime: makes the artifacts.
+        bench: measures them.
+    """
+    processes = max(FINAL_PROCESSES, config.measurement.processes)
+    subjects = [Subject(name, runtime.onnx(model, name)) for name, model in models.items()]
+    measured = bench.measure(subjects, "exported networks", processes)
+    widths = np.array([widths_by_name[name] for name in models])
+    predicted = predictor.predict(widths)
+    macs = moves.scalable.macs(widths)
+    return [
+        NetworkResult(
+            name=name,
+            text=moves.space.text(widths_by_name[name]),
+            correct=count_correct(model, base.data.test),
+            images=len(base.data.test.labels),
+            validation_error=errors[name],
+            parameters=_parameters(model),
+            macs=int(macs[i]),
+            predicted_ms=float(predicted.latency_ms[i]),
+            predicted_interval_ms=Interval(float(predicted.low_ms[i]), float(predicted.high_ms[i])),
+            predicted_peak_bytes=int(predicted.peak_bytes[i]),
+            measured=measured[name],
+        )
+        for i, (name, model) in enumerate(models.items())
+    ]
+
+
+def network_name(text: str) -> str:
+    """File stem of a candidate: short, and the same in every run."""
+    return "net-" + hashlib.sha256(text.encode()).hexdigest()[:6]
+
+
+BASE = "base"
+
+
+def _measured_values(e: Evaluated, m: Measurement, objectives: Sequence[str]) -> tuple[float, ...]:
+    measured = {"latency_ms": m.latency_ms, "peak_memory_mb": m.peak_bytes / MB}
+    return tuple(measured.get(name, value) for name, value in zip(objectives, e.values, strict=True))
+
+
+def _parameters(model: bytes) -> int:
+    """Numbers in the weights of an exported file (batch normalisations are folded into them)."""
+    return sum(int(np.prod(tensor.dims)) for tensor in onnx.load_from_string(model).graph.initializer)

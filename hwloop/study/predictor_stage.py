@@ -1,0 +1,126 @@
+"""Third stage: whole networks are measured, the predictor is fitted on some and judged on the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from hwloop.errors import ModelError
+from hwloop.extraction import export_onnx
+from hwloop.measurement import Measurement, Subject, noise_floor
+from hwloop.predictors import NetworkPredictor, evaluate
+from hwloop.progress import Progress
+from hwloop.pruning import PruningSpace
+from hwloop.runtimes import Artifact, Runtime
+from hwloop.study.base import Base
+from hwloop.study.config import StudyConfig
+from hwloop.study.device import Bench
+from hwloop.study.directory import StudyDirectory
+from hwloop.study.result import Holdout
+from hwloop.study.sampling import Widths, sample_candidates
+from hwloop.study.space import Moves
+from hwloop.tables import LatencyTable
+
+#: Two parameters and an interval cannot be told from fewer networks, and some must be held out.
+FEWEST_NETWORKS = 6
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A fitted predictor with its error on networks it never saw.
+
+    Attributes:
+        predictor: fitted on the calibration networks.
+        holdout: the held-out networks.
+        report: the summary of their errors, JSON-able.
+    """
+
+    predictor: NetworkPredictor
+    holdout: tuple[Holdout, ...]
+    report: Mapping[str, Any]
+
+
+def artifact_of(runtime: Runtime, base: Base, moves: Moves, widths: Sequence[int]) -> Artifact:
+    """The network of these widths with the base's weights, as the runtime loads it."""
+    model = export_onnx(moves.surgery.apply(widths), base.input_shape, fold=True)
+    return runtime.onnx(model, moves.space.text(widths))
+
+
+def fit_predictor(
+    config: StudyConfig,
+    base: Base,
+    moves: Moves,
+    table: LatencyTable,
+    runtime: Runtime,
+    bench: Bench,
+    study: StudyDirectory,
+    progress: Progress,
+) -> Judged:
+    """Measure calibration and held-out networks in one campaign, fit, and report the error.
+
+    The two kinds are drawn from the same distribution of candidates and interleaved; the base and the smallest
+    network are always among those that calibrate.
+    """
+    if study.has("predictor.json") and study.has("holdout.json"):
+        # Kept, not fitted again: the search's journal relies on this predictor to the last bit.
+        progress.say("predictor: taken from the earlier run")
+        known = study.read_json("holdout.json")
+        predictor = NetworkPredictor.load(study.path("predictor.json"), moves.scalable)
+        return Judged(predictor, tuple(Holdout(**one) for one in known["networks"]), known["report"])
+    calibrating = config.table.calibration_networks
+    candidates = sample_candidates(moves.space, calibrating + config.table.holdout_networks, config.study.seed)
+    texts = [moves.space.text(widths) for widths in candidates]
+    with progress.step("exporting networks", total=len(candidates)) as step:
+        subjects = []
+        for text, widths in zip(texts, candidates, strict=True):
+            subjects.append(Subject(text, artifact_of(runtime, base, moves, widths)))
+            step.advance(1, text)
+    measured = bench.measure(subjects, "whole networks")
+    pairs = [(w, measured[text]) for w, text in zip(candidates, texts, strict=True) if measured[text].usable]
+    if len(pairs) < FEWEST_NETWORKS:
+        failed = next((m for m in measured.values() if not m.usable), None)
+        why = f"; the first that failed: {failed.status}, {', '.join(failed.reasons)}" if failed else ""
+        raise ModelError(
+            f"only {len(pairs)} whole networks could be measured, a predictor needs {FEWEST_NETWORKS}{why}"
+            f" (the space has {moves.space.size} candidates; a smaller pruning.grain gives more)"
+        )
+    # A space with few candidates gives fewer networks than asked for: they are shared in the asked proportion.
+    share = calibrating / (calibrating + config.table.holdout_networks)
+    split = min(calibrating, max(2, round(len(pairs) * share)))
+    fitted, held = pairs[:split], pairs[split:]
+    predictor = NetworkPredictor(moves.scalable, table).fit(*_arrays(fitted), seed=config.study.seed)
+    report = evaluate(predictor, *_arrays(held), noise_floor=noise_floor([m for _, m in pairs])).to_dict()
+    networks = _holdout(predictor, moves.space, held)
+    predictor.save(study.path("predictor.json"))
+    study.write_json("holdout.json", {"report": report, "networks": [asdict(one) for one in networks]})
+    return Judged(predictor, networks, report)
+
+
+def _arrays(pairs: Sequence[tuple[Widths, Measurement]]) -> tuple[Any, Any, Any]:
+    return (
+        np.array([w for w, _ in pairs]),
+        np.array([m.latency_ms for _, m in pairs]),
+        np.array([float(m.peak_bytes) for _, m in pairs]),
+    )
+
+
+def _holdout(
+    predictor: NetworkPredictor, space: PruningSpace, pairs: Sequence[tuple[Widths, Measurement]]
+) -> tuple[Holdout, ...]:
+    predicted = predictor.predict(np.array([w for w, _ in pairs]))
+    return tuple(
+        Holdout(
+            text=space.text(widths),
+            predicted_ms=float(predicted.latency_ms[i]),
+            low_ms=float(predicted.low_ms[i]),
+            high_ms=float(predicted.high_ms[i]),
+            sum_of_layers_ms=float(predicted.sum_of_layers_ms[i]),
+            measured_ms=measurement.latency_ms,
+            predicted_peak_bytes=float(predicted.peak_bytes[i]),
+            measured_peak_bytes=float(measurement.peak_bytes),
+        )
+        for i, (widths, measurement) in enumerate(pairs)
+    )

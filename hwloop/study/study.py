@@ -1,0 +1,276 @@
+"""A study from its file to its result: each stage takes what the one before left, and leaves what the next one takes.
+
+::
+
+    base ─► moves ─► grain ─► table ─► predictor ─► search ─► front on the device ─► fine-tune, export ─► result
+
+A stage whose result is in the study directory is not run again; the two journals (trials, evaluations) make the long
+stages resume in the middle. Nothing that was measured or evaluated is done twice.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hwloop_agent.journal import Journal
+
+from hwloop.devices import local_device
+from hwloop.errors import ModelError, UserError
+from hwloop.files import write_atomic
+from hwloop.measurement import TrialStore
+from hwloop.predictors import NetworkPredictor
+from hwloop.progress import Progress
+from hwloop.pruning import ErrorJudge
+from hwloop.runtimes import Runtime, get_runtime
+from hwloop.search import Evaluated, OneByOne, SearchResult, get_objectives, list_algorithms, run_search
+from hwloop.study.base import Base, prepare_base
+from hwloop.study.config import StudyConfig, error_at, load_config
+from hwloop.study.device import Bench, Identity, plan_of
+from hwloop.study.directory import StudyDirectory
+from hwloop.study.finalists import (
+    BASE,
+    MeasuredCandidate,
+    judge_shipped,
+    measure_front,
+    network_name,
+    pick,
+    ship,
+)
+from hwloop.study.predictor_stage import Judged, fit_predictor
+from hwloop.study.result import NetworkResult, StudyResult
+from hwloop.study.space import Moves, find_moves
+from hwloop.study.table_stage import GrainSweep, describe, find_grain, measure_layers
+
+#: Fewer candidates than this are better listed than searched.
+SMALLEST_SPACE = 8
+
+
+def run_study(path: Path, progress: Progress) -> tuple[StudyResult, Path]:
+    """Carry out a study, or what is left of it.
+
+    Args:
+        path: the study file.
+        progress: is told what happens and how far it is.
+
+    Returns:
+        The result and the study directory.
+
+    Raises:
+        ConfigError: the file has a mistake.
+        StudyError: the study directory belongs to another study or is in use.
+        DataError: the data cannot be read or do not fit the network.
+        ModelError: the network cannot be built, traced or pruned.
+        DeviceError: the device was lost for good; everything measured is kept.
+    """
+    config = load_config(path)
+    _check_names(config, path)
+    root = path.parent / (config.study.directory or path.stem)
+    with StudyDirectory(root, config, path.read_text(encoding="utf-8")) as study:
+        if study.resumed:
+            progress.say(f"going on with the study in {root}")
+        with TrialStore(study.path("trials.ndjson")) as store:
+            _tell_cut(store.path, store.cut_bytes, progress)
+            return _run(config, path.parent, study, store, progress), root
+
+
+def _run(
+    config: StudyConfig, folder: Path, study: StudyDirectory, store: TrialStore, progress: Progress
+) -> StudyResult:
+    base = prepare_base(config, study, folder, progress)
+    progress.say(
+        f"base network: {config.model.name}, test accuracy {100 * base.test_accuracy:.2f} %"
+        f" ({len(base.data.test.labels)} images of {base.data.name})"
+    )
+    runtime = get_runtime(config.measurement.runtime)
+    bench = Bench(local_device(), f"study-{config.fingerprint[:16]}", store, plan_of(config), progress)
+    identity = bench.identify(study)
+
+    moves = find_moves(config, base, study, progress)
+    grain = _grain(config, moves, runtime, bench, study, progress)
+    moves = moves.with_grain(grain.grain)
+    if moves.space.size < SMALLEST_SPACE:
+        raise ModelError(
+            f"with a grain of {grain.grain} only {moves.space.size} candidates are left, nothing to search;"
+            " set pruning.grain to a smaller number"
+        )
+    progress.say(f"pruning space: {len(moves.space.groups)} groups, {moves.space.size:.3g} candidates")
+    table = measure_layers(moves, config.table.levels, runtime, bench, identity, study)
+    judged = fit_predictor(config, base, moves, table, runtime, bench, study, progress)
+
+    found = _search(config, base, moves, judged.predictor, study, progress)
+    front = measure_front(found.front, config, base, moves, judged.predictor, runtime, bench)
+    picked = pick(front, config.search.networks, moves.space.base)
+    widths = {BASE: moves.space.base} | {network_name(c.candidate.text): c.candidate.widths for c in picked}
+    models = ship(widths, config, base, moves, study, progress)
+    errors = {BASE: 1 - base.validation_accuracy} | {
+        network_name(c.candidate.text): _error(c.candidate, found.objectives) for c in picked
+    }
+    shipped = judge_shipped(models, widths, errors, config, base, moves, judged.predictor, runtime, bench)
+    result = _result(config, shipped, found, front, judged, grain, bench, identity)
+    _write_front(study.path("front.csv"), result)
+    return result
+
+
+def _check_names(config: StudyConfig, path: Path) -> None:
+    """Refuse names that only other rooms know, with the line they are on."""
+    try:
+        get_objectives(config.search.objectives)
+    except UserError as error:
+        raise error_at(path, ("search", "objectives"), str(error)) from error
+    try:
+        get_runtime(config.measurement.runtime)
+    except UserError as error:
+        raise error_at(path, ("measurement", "runtime"), str(error)) from error
+    if config.search.algorithm not in list_algorithms():
+        known = ", ".join(list_algorithms())
+        raise error_at(
+            path,
+            ("search", "algorithm"),
+            f"there is no algorithm {config.search.algorithm!r}; known are {known}",
+        )
+
+
+def _tell_cut(path: Path, cut_bytes: int, progress: Progress) -> None:
+    if cut_bytes:
+        progress.say(
+            f"{path.name}: {cut_bytes} damaged bytes at the end were cut and kept beside it;"
+            " everything before them is used"
+        )
+
+
+def _grain(
+    config: StudyConfig,
+    moves: Moves,
+    runtime: Runtime,
+    bench: Bench,
+    study: StudyDirectory,
+    progress: Progress,
+) -> GrainSweep:
+    if config.pruning.grain != "auto":
+        return GrainSweep("", (), (), config.pruning.grain, 0.0)
+    sweep = find_grain(moves, runtime, bench, study)
+    describe(sweep, progress)
+    return sweep
+
+
+def _search(
+    config: StudyConfig,
+    base: Base,
+    moves: Moves,
+    predictor: NetworkPredictor,
+    study: StudyDirectory,
+    progress: Progress,
+) -> SearchResult:
+    validation = base.data.validation
+    judge = ErrorJudge(
+        moves.surgery,
+        base.data.train,
+        validation,
+        recalibration_images=config.pruning.recalibration_images,
+        seed=config.study.seed,
+    )
+    journal = Journal.open(study.path("search.ndjson"))
+    try:
+        _tell_cut(study.path("search.ndjson"), journal.cut_bytes, progress)
+        return run_search(
+            moves.space,
+            OneByOne(lambda widths: judge.error(widths).error),
+            predictor,
+            config.search.objectives,
+            algorithm=config.search.algorithm,
+            population=config.search.population,
+            generations=config.search.generations,
+            seed=config.study.seed,
+            journal=journal,
+            progress=progress,
+            context={
+                "data": base.data.fingerprint,
+                "recalibration_images": str(config.pruning.recalibration_images),
+                "judge_dtype": judge.dtype,
+            },
+        )
+    finally:
+        journal.close()
+
+
+def _error(candidate: Evaluated, objectives: Sequence[str]) -> float:
+    """The estimated error of a candidate; nan in a search that did not ask for it."""
+    return dict(zip(objectives, candidate.values, strict=True)).get("error", float("nan"))
+
+
+def _result(
+    config: StudyConfig,
+    shipped: Sequence[NetworkResult],
+    found: SearchResult,
+    front: Sequence[MeasuredCandidate],
+    judged: Judged,
+    grain: GrainSweep,
+    bench: Bench,
+    identity: Identity,
+) -> StudyResult:
+    unpruned, *networks = shipped
+    facts = unpruned.measured.provenance
+    conditions: dict[str, Any] = {
+        "device": f"{bench.device.name} ({identity.cpu})",
+        "runtime": config.measurement.runtime,
+        "runtime_version": facts["runtime_version"],
+        "threads": config.device.threads,
+        "governor": facts["governor"],
+        "clock_mhz": facts["clock_mhz"],
+        "temperature_c": facts["temperature_c"],
+        "throttling": facts["throttle"],
+        "canary_ratio": facts["canary_ratio"],
+        "trials": len(bench.store),
+        "grain": grain.grain,
+        "confidence": bench.plan.timing.confidence,
+        "measured_at": facts["measured_at"],
+    }
+    notes = []
+    if judged.predictor.missing:
+        notes.append(f"never measured, so missing in every prediction: {', '.join(judged.predictor.missing)}")
+    if found.exhausted:
+        notes.append("the search ran out of new candidates before its last generation")
+    flagged = [n.name for n in shipped if n.measured.status != "ok"]
+    if flagged:
+        notes.append(f"measured under degraded conditions: {', '.join(flagged)} (reasons in the report)")
+    return StudyResult(
+        name=config.study.name,
+        settings=config.content(),
+        base=unpruned,
+        networks=tuple(sorted(networks, key=lambda n: n.measured.latency_ms)),
+        objectives=found.objectives,
+        candidates=[_candidate(e, found.objectives) for e in found.evaluated],
+        measured_front=[
+            {
+                "candidate": c.candidate.text,
+                "error": _error(c.candidate, found.objectives),
+                "predicted_ms": c.predicted_ms,
+                "measured_ms": c.measured.latency_ms,
+                "dominated": c.dominated,
+            }
+            for c in front
+        ],
+        hypervolume=found.hypervolume,
+        holdout=judged.holdout,
+        predictor=judged.report,
+        grain=grain,
+        conditions=conditions,
+        notes=tuple(notes),
+    )
+
+
+def _candidate(evaluated: Evaluated, objectives: Sequence[str]) -> Mapping[str, Any]:
+    return {"candidate": evaluated.text} | dict(zip(objectives, evaluated.values, strict=True))
+
+
+def _write_front(path: Path, result: StudyResult) -> None:
+    rows = [network.row(result.base) for network in (result.base, *result.networks)]
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomic(path, buffer.getvalue())

@@ -1,0 +1,19 @@
+"""Fixtures shared by all rooms' tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data sets: $HWLOOP_SHARED_DATA, else ../shared/data beside the checkout."""
+    folder = Path(os.environ.get("HWLOOP_SHARED_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not (folder / "README.md").exists():
+        pytest.skip(f"no shared data folder at {folder} (set HWLOOP_SHARED_DATA)")
+    return folder

@@ -1,0 +1,130 @@
+"""The registry finds networks by name and by the user's own factories."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from hwloop.errors import ModelError
+from hwloop.models import build_model, list_models, register_model
+
+_PARAMETERS = {
+    "lenet5": 61_706,
+    "resnet8": 75_290,
+    "resnet20": 269_722,
+    "resnet32": 464_154,
+    "resnet44": 658_586,
+    "resnet56": 853_018,
+    "resnet110": 1_727_962,
+    "vgg16_bn": 14_724_042,
+}
+
+
+def _shape(name: str) -> tuple[int, int, int]:
+    return (1, 28, 28) if name == "lenet5" else (3, 32, 32)
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_every_network_has_its_published_size_and_gives_one_logit_per_class(name: str) -> None:
+    channels, size, _ = _shape(name)
+    network = build_model(name, num_classes=10, in_channels=channels, image_size=size).eval()
+    assert sum(parameter.numel() for parameter in network.parameters()) == _PARAMETERS[name]
+    with torch.inference_mode():
+        assert network(torch.zeros(2, channels, size, size)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_every_network_takes_other_channels_classes_and_image_sizes(name: str) -> None:
+    network = build_model(name, num_classes=7, in_channels=2, image_size=64).eval()
+    with torch.inference_mode():
+        assert network(torch.zeros(1, 2, 64, 64)).shape == (1, 7)
+
+
+def test_a_name_is_registered_once() -> None:
+    def resnet20() -> nn.Module:
+        return nn.Identity()
+
+    with pytest.raises(ValueError, match="'resnet20' is registered already"):
+        register_model(resnet20)
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(ModelError, match=r"no model is named 'resnet18': known are lenet5, .*vgg16_bn"):
+        build_model("resnet18", num_classes=10, in_channels=3)
+
+
+def test_an_argument_that_the_factory_does_not_take_is_named() -> None:
+    with pytest.raises(ModelError, match=r"model 'resnet20' takes no argument 'width', only .*shortcut"):
+        build_model("resnet20", num_classes=10, in_channels=3, arguments={"width": 2})
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("resnet20", {"shortcut": "none"}, "it can be 'pad' or 'projection'"),
+        ("resnet20", {"widths": [16, 32]}, "three stages"),
+        ("resnet20", {"widths": [64, 32, 16]}, "never shrink"),
+        ("lenet5", {"image_size": 8}, "at least 12x12 pixels"),
+        ("vgg16_bn", {"image_size": 28}, "set image_size = 32"),
+    ],
+)
+def test_arguments_that_make_no_network_are_refused_in_one_line(
+    name: str, arguments: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ModelError, match=message) as caught:
+        build_model(name, num_classes=10, in_channels=3, arguments=arguments)
+    assert "\n" not in str(caught.value)
+
+
+_USERS_MODULE = """
+from torch import nn
+
+def tiny(num_classes, in_channels, hidden=4):
+    return nn.Sequential(nn.Conv2d(in_channels, hidden, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                         nn.Linear(hidden, num_classes))
+
+def broken(num_classes):
+    raise ZeroDivisionError("first line\\nsecond line")
+
+def no_network():
+    return 3
+
+anything = 5
+"""
+
+
+@pytest.fixture
+def users_folder(tmp_path: Path) -> Path:
+    (tmp_path / "users_networks.py").write_text(_USERS_MODULE)
+    return tmp_path
+
+
+def test_a_factory_of_the_user_is_called_with_what_it_takes(users_folder: Path) -> None:
+    network = build_model(
+        "users_networks:tiny",
+        num_classes=5,
+        in_channels=2,
+        image_size=8,
+        arguments={"hidden": 6},
+        folder=users_folder,
+    )
+    assert network(torch.zeros(1, 2, 8, 8)).shape == (1, 5)
+    assert network[0].out_channels == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("users_networks:broken", "cannot be built: ZeroDivisionError: first line"),
+        ("users_networks:no_network", "returned int, not an nn.Module"),
+        ("users_networks:missing", "has no 'missing'"),
+        ("users_networks:anything", "is int, not a function"),
+        ("users_networks:", "not of the form 'package.module:factory'"),
+        ("no_such_package:factory", "cannot import 'no_such_package'"),
+    ],
+)
+def test_a_factory_that_cannot_be_used_is_refused_in_one_line(users_folder: Path, name: str, message: str) -> None:
+    with pytest.raises(ModelError, match=message) as caught:
+        build_model(name, num_classes=5, in_channels=2, folder=users_folder)
+    assert "\n" not in str(caught.value)

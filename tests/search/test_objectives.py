@@ -1,0 +1,42 @@
+"""Objectives are chosen by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hwloop.errors import UserError
+from hwloop.search import Costs, get_objectives, list_objectives
+
+
+def test_the_known_objectives_are_listed() -> None:
+    assert list_objectives() == ("error", "latency_ms", "peak_memory_mb", "parameters", "macs")
+    assert [objective.name for objective in get_objectives(["macs", "error"])] == ["macs", "error"]
+
+
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [
+        (["error", "beauty"], "no objective 'beauty'; known are error, latency_ms, peak_memory_mb, parameters, macs"),
+        (["error", "error"], "'error' is given twice"),
+        ([], "at least one objective"),
+    ],
+)
+def test_what_is_no_objective_is_refused_with_the_known_ones(names: list[str], text: str) -> None:
+    with pytest.raises(UserError, match=text):
+        get_objectives(names)
+
+
+def test_only_the_error_takes_an_evaluation() -> None:
+    assert [objective.expensive for objective in get_objectives(list_objectives())] == [True, *[False] * 4]
+
+
+def test_each_objective_reads_its_cost_in_its_unit(toy: Any) -> None:
+    widths = np.array([toy.Space().base, (8,) * 6])
+    costs = Costs.of(toy.Model(), widths)
+    values = {o.name: o.cost(costs) for o in get_objectives(list_objectives()) if o.cost is not None}
+    assert values["peak_memory_mb"].tolist() == [60 + 0.01 * 272, 60 + 0.01 * 48]
+    assert values["macs"].tolist() == [64 * p for p in values["parameters"]]
+    assert values["parameters"][1] == 9 * 5 * 64

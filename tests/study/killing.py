@@ -1,0 +1,92 @@
+"""Runs a study as a user does, in processes of its own, and kills it when told to."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+TINY = """
+[study]
+name = "tiny"
+[model]
+name = "resnet8"
+arguments = { shortcut = "projection" }
+[data]
+source = "digits"
+[training]
+epochs = 2
+[measurement]
+processes = 2
+warmup_s = 0.02
+min_s = 0.02
+max_s = 0.1
+target_relative_interval = 0.1
+[table]
+levels = 2
+calibration_networks = 6
+holdout_networks = 4
+[pruning]
+grain = 8
+recalibration_images = 64
+[search]
+population = 8
+generations = 6
+measured = 4
+networks = 2
+[finetune]
+epochs = 1
+"""
+
+
+def write_study(folder: Path, text: str = TINY) -> Path:
+    """A small but complete study; its results go to ``folder/study``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "study.toml"
+    path.write_text(text)
+    return path
+
+
+def start(study: Path, home: Path, **environment: str) -> subprocess.Popen[str]:
+    """`hwloop run` in a process group of its own; the agent's files go under `home`."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "hwloop.cli.main", "run", str(study), "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(home / ".cache"), **environment},
+        start_new_session=True,
+    )
+
+
+def finish(study: Path, home: Path) -> dict[str, Any]:
+    """Run to the end and return the result."""
+    process = start(study, home)
+    out, err = process.communicate(timeout=500)
+    assert process.returncode == 0, err
+    result: dict[str, Any] = json.loads(out)
+    return result
+
+
+def kill_after(study: Path, home: Path, seconds: float, *, group: bool) -> bool:
+    """Run for some seconds, then SIGKILL the host alone, or it and everything it started.
+
+    Returns:
+        Whether it was still running.
+    """
+    process = start(study, home)
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    alive = process.poll() is None
+    if group and alive:
+        os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
+    process.communicate()
+    return alive
