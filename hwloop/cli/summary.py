@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from hwloop.measurement import Interval
@@ -13,35 +15,29 @@ from hwloop.study import NetworkResult, StudyResult
 MB = 1e6
 
 
+COLUMNS = ("network", "acc. %\nlost", "params\nMACs", "predicted ms", "measured ms", "speed-up", "peak MB\nmodel")
+
+
 def show(result: StudyResult, console: Console) -> None:
-    """Print the networks, the predictor's error and the verdict."""
-    table = Table(title=f"{result.name}: measured on {result.conditions['device']}", title_justify="left")
-    for name in (
-        "network",
-        "test acc.",
-        "lost",
-        "params",
-        "MACs",
-        "predicted ms",
-        "measured ms",
-        "speed-up",
-        "peak MB",
-    ):
+    """Print the networks, the predictor's error and the verdict. Intervals stand under their numbers."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), title_justify="left")
+    for name in COLUMNS:
         table.add_column(name, justify="left" if name == "network" else "right", no_wrap=True)
     for network in (result.base, *result.networks):
         table.add_row(*_row(network, result.base))
-    console.print()
+    console.print(f"\n[bold]{result.name}[/], measured on {result.conditions['device']}", highlight=False)
     console.print(table)
+    processes = max(len(n.measured.process_medians_ms) for n in (result.base, *result.networks))
     console.print(
-        "[dim]acc. counted by onnxruntime on the exported file · measured: median of"
-        f" {len(result.base.measured.process_medians_ms)} fresh interleaved processes, interval = their envelope"
-        " · peak: resident set with the runtime (of which the model)[/]",
+        "[dim]acc.: of the test images, counted by onnxruntime on the exported file. measured: median of"
+        f" {processes} fresh, interleaved processes, below it their envelope. peak: resident set with the runtime,"
+        " below it the model's part. ! degraded conditions.[/]",
         soft_wrap=True,
     )
     console.print(predictor_line(result), highlight=False, soft_wrap=True)
     for note in result.notes:
-        console.print(f"[yellow]note:[/] {note}", highlight=False, soft_wrap=True)
-    console.print(f"[bold]{result.verdict}[/]", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]note:[/] {escape(note)}", highlight=False, soft_wrap=True)
+    console.print(f"[bold]{escape(result.verdict)}[/]", highlight=False, soft_wrap=True)
 
 
 def predictor_line(result: StudyResult) -> str:
@@ -74,17 +70,16 @@ def as_data(result: StudyResult) -> dict[str, Any]:
 def _row(network: NetworkResult, base: NetworkResult) -> tuple[str, ...]:
     is_base = network is base
     ratio, interval = network.speedup(base)
-    flag = "" if network.measured.status == "ok" else " !"
+    digits = 4 if base.measured.latency_ms < 1 else 3 if base.measured.latency_ms < 10 else 2
+    flag = "" if network.measured.status == "ok" else "!"
     return (
         network.name,
-        f"{100 * network.test_accuracy:.2f} %",
-        "–" if is_base else f"{network.points_lost(base):+.2f}",
-        _short(network.parameters),
-        _short(network.macs),
-        f"{network.predicted_ms:.4f} [dim]{_span(network.predicted_interval_ms, 4)}[/]",
-        f"{network.measured.latency_ms:.4f} [dim]{_span(network.measured.interval_ms, 4)}[/]{flag}",
-        "1" if is_base else f"{ratio:.2f}x [dim]{_span(interval, 2)}[/]",
-        f"{network.measured.peak_bytes / MB:.1f} [dim]({network.measured.model_bytes / MB:.2f})[/]",
+        f"{100 * network.test_accuracy:.2f}\n[dim]{'' if is_base else f'{network.points_lost(base):+.2f}'}[/]",
+        f"{_short(network.parameters)}\n[dim]{_short(network.macs)}[/]",
+        f"{network.predicted_ms:.{digits}f}\n[dim]{_span(network.predicted_interval_ms, digits)}[/]",
+        f"{flag}{network.measured.latency_ms:.{digits}f}\n[dim]{_span(network.measured.interval_ms, digits)}[/]",
+        "1" if is_base else f"{ratio:.2f}x\n[dim]{_span(interval, 2)}[/]",
+        f"{network.measured.peak_bytes / MB:.1f}\n[dim]{network.measured.model_bytes / MB:.1f}[/]",
     )
 
 

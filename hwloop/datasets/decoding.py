@@ -59,7 +59,6 @@ def _pixels(name: str, source: bytes | Path, image_size: int | None) -> NDArray[
     """Return (h, w, 1 or 3) uint8."""
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-            image.load()
             mode = "L" if image.mode in _GREY_MODES else "RGB"
             converted = image if image.mode == mode else image.convert(mode)
             if image_size is not None and converted.size != (image_size, image_size):

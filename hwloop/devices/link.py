@@ -10,12 +10,11 @@ from collections import deque
 from collections.abc import Set
 from typing import Any
 
-from hwloop_agent import protocol
-from hwloop_agent.protocol import FrameError, LineReader, Message
-
 from hwloop.devices.deadline import Deadline
 from hwloop.devices.transports import Channel
 from hwloop.errors import AgentError, DeviceBusyError, ProtocolError, TransportError
+from hwloop_agent import protocol
+from hwloop_agent.protocol import FrameError, LineReader, Message
 
 READ_BYTES = 1 << 16
 SHOWN_CHARACTERS = 2000

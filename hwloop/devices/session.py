@@ -14,13 +14,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from hwloop_agent import protocol
-
 from hwloop.devices.deadline import Deadline
 from hwloop.devices.link import Link
 from hwloop.devices.transports import Transport
 from hwloop.devices.zipapp import build_zipapp
 from hwloop.errors import AgentError, DeviceBusyError, ProtocolError
+from hwloop_agent import protocol
 
 Json = dict[str, Any]
 
@@ -29,6 +28,7 @@ REQUEST_S = 10.0
 FACTS_S = 300.0
 CANARY_S = 30.0
 CLOSE_S = 5.0
+ABANDON_S = 0.5
 LEASE_POLL_S = (0.2, 0.5, 1.0, 2.0)
 LEASE_SAY_EVERY_S = 15.0
 # Importing a runtime from a cold SD card takes this long at worst; the agent gives up on an import then.
@@ -167,7 +167,7 @@ class AgentSession:
             if hello.agent_sha256 != digest:
                 raise ProtocolError(f"the agent on {transport.name} is not the one that was sent: remove {path}")
         except BaseException:
-            link.close(CLOSE_S, kill=True)
+            link.close(ABANDON_S, kill=True)
             raise
         return cls(transport, link, hello)
 

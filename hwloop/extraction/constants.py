@@ -47,7 +47,7 @@ def fold_constants(graph: Graph, skeleton: onnx.ModelProto) -> None:
 
 
 def _shape_value(node: GraphNode, graph: Graph) -> dict[str, NDArray[Any]] | None:
-    if node.domain or node.op not in ("Shape", "Size") or node.inputs[0] not in graph.shapes:
+    if node.domain or node.op not in ("Shape", "Size") or not node.inputs or node.inputs[0] not in graph.shapes:
         return None
     shape = np.array(graph.shapes[node.inputs[0]], np.int64)
     if node.op == "Size":

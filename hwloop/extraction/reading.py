@@ -31,34 +31,10 @@ def read_graph(model: bytes | Path | onnx.ModelProto, batch: int) -> Graph:
             other than the batch.
     """
     proto = load_onnx(model)
-    if proto.functions:
-        proto = inliner.inline_local_functions(proto)
-    initializers = {tensor.name: tensor for tensor in proto.graph.initializer}
-    inputs = [value for value in proto.graph.input if value.name not in initializers]
-    if not inputs or not proto.graph.node:
-        raise ModelError("the ONNX model has no input or no node: nothing to measure")
-    fixed = [_fixed_input(value, batch) for value in inputs]
-    graph = Graph([_read_node(node) for node in proto.graph.node], tuple(value.name for value in inputs), ())
-    _check_order(graph, initializers)
-    for name, tensor in initializers.items():
-        graph.constants.add(name)
-        graph.origins[name] = name
-        graph.shapes[name] = tuple(tensor.dims)
-        graph.dtypes[name] = dtype_name(tensor.data_type)
-        if int(np.prod(tensor.dims)) <= SMALL:
-            graph.values[name] = numpy_helper.to_array(tensor)
-
-    symbols = {
-        dim.dim_param: batch for value in inputs for dim in value.type.tensor_type.shape.dim[:1] if dim.dim_param
-    }
-    skeleton = _skeleton(proto, fixed, symbols, graph)
-    known = -1
-    while known < len(graph.values):  # each round of constants can reveal shapes, which reveal constants
-        known = len(graph.values)
-        _infer_shapes(skeleton, graph)
-        fold_constants(graph, skeleton)
-    _drop_idle(graph, [value.name for value in proto.graph.output])
-    return graph
+    try:
+        return _read(proto, batch)
+    except (ValueError, TypeError, KeyError, onnx.checker.ValidationError) as error:  # protobuf, numpy and onnx helpers
+        raise ModelError(f"the ONNX model is damaged: {' '.join(str(error).split())[:200]}") from error
 
 
 def load_onnx(model: bytes | Path | onnx.ModelProto, label: str = "the ONNX model") -> onnx.ModelProto:
@@ -80,6 +56,38 @@ def load_onnx(model: bytes | Path | onnx.ModelProto, label: str = "the ONNX mode
         raise ModelError(f"{name} cannot be read: {error.strerror or error}") from None
     except Exception as error:  # protobuf's own errors, which have no common public base
         raise ModelError(f"{name} is not an ONNX model: {' '.join(str(error).split())[:200]}") from None
+
+
+def _read(proto: onnx.ModelProto, batch: int) -> Graph:
+    if proto.functions:
+        proto = inliner.inline_local_functions(proto)
+    initializers = {tensor.name: tensor for tensor in proto.graph.initializer}
+    inputs = [value for value in proto.graph.input if value.name not in initializers]
+    if not inputs or not proto.graph.node:
+        raise ModelError("the ONNX model has no input or no node: nothing to measure")
+    fixed = [_fixed_input(value, batch) for value in inputs]
+    nodes = [_read_node(node) for node in proto.graph.node]
+    graph = Graph(nodes, tuple(value.name for value in inputs), ())
+    _check_order(graph, initializers)
+    for name, tensor in initializers.items():
+        graph.constants.add(name)
+        graph.origins[name] = name
+        graph.shapes[name] = tuple(tensor.dims)
+        graph.dtypes[name] = dtype_name(tensor.data_type)
+        if int(np.prod(tensor.dims)) <= SMALL:
+            graph.values[name] = numpy_helper.to_array(tensor)
+
+    symbols = {
+        dim.dim_param: batch for value in inputs for dim in value.type.tensor_type.shape.dim[:1] if dim.dim_param
+    }
+    skeleton = _skeleton(proto, fixed, symbols, graph)
+    known = -1
+    while known < len(graph.values):  # each round of constants can reveal shapes, which reveal constants
+        known = len(graph.values)
+        _infer_shapes(skeleton, graph)
+        fold_constants(graph, skeleton)
+    _drop_idle(graph, [value.name for value in proto.graph.output])
+    return graph
 
 
 def _fixed_input(value: onnx.ValueInfoProto, batch: int) -> onnx.ValueInfoProto:
@@ -107,6 +115,16 @@ def _fixed_input(value: onnx.ValueInfoProto, batch: int) -> onnx.ValueInfoProto:
 
 
 def _read_node(node: onnx.NodeProto) -> GraphNode:
+    texts = (
+        node.op_type,
+        node.domain,
+        node.name,
+        *node.input,
+        *node.output,
+        *(attribute.name for attribute in node.attribute),
+    )
+    if not node.output or not all(isinstance(text, str) for text in texts):  # protobuf gives bytes for broken text
+        raise ValueError(f"node {node.name!r} has no output or unreadable names")
     attributes = {}
     for attribute in node.attribute:
         value = helper.get_attribute_value(attribute)

@@ -6,6 +6,7 @@ Whatever cannot be read becomes an ``unsupported`` layer that says why; nothing 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 
 from hwloop.errors import ModelError
 from hwloop.extraction.graph import Graph, GraphNode
@@ -24,17 +25,22 @@ WEIGHT_INPUT: Mapping[str, int] = {
 """Which input of an operator is the parameter whose name carries the torch module path."""
 
 
+DAMAGE = (KeyError, IndexError, ValueError, TypeError, AttributeError)
+"""What reading a node raises whose attributes or inputs are missing or of the wrong type."""
+
+
 def translate(node: GraphNode, graph: Graph) -> list[Unit]:
     """The layers of one node: one, or one per result for an operator with several."""
     if node.op == "Split" and not node.domain:
-        return _split(node, graph)
+        with suppress(*DAMAGE):  # then it is read below, as an operator that hwloop does not know
+            return _split(node, graph)
     name = module_path(node, graph) or node.name or node.outputs[0]
     data = _data_inputs(node, graph)
     try:
         layer = _read(node, graph, data)
     except (UnreadableError, ModelError) as reason:
         layer = _unsupported(node, graph, data, node.outputs[0], str(reason))
-    except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:  # attributes or inputs missing
+    except DAMAGE as error:
         layer = _unsupported(node, graph, data, node.outputs[0], f"damaged node: {type(error).__name__} {error}")
     units = [Unit(name, layer, data, node.outputs[0], (node.name or node.outputs[0],))]
     used = _used(graph)

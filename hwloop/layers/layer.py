@@ -121,12 +121,17 @@ class Layer:
     @property
     def parameters(self) -> int:
         """Constants that the layer holds as executed."""
-        bias = self.out_channels if self.bias else 0
+        count = self.vectors * self.out_channels
         if self.op == "conv":
-            return self.out_channels * (self.in_channels // self.groups) * math.prod(self.kernel) + bias
+            count += self.out_channels * (self.in_channels // self.groups) * math.prod(self.kernel)
         if self.op == "linear":
-            return self.out_channels * self.in_channels + bias
-        return VECTORS.get(self.op, 0) * self.out_channels
+            count += self.out_channels * self.in_channels
+        return count
+
+    @property
+    def vectors(self) -> int:
+        """How many vectors of one constant per output channel the layer holds: bias, statistics, slopes."""
+        return VECTORS.get(self.op, 0) + VECTORS.get(self.activation, 0) + self.bias
 
     @property
     def weight_bytes(self) -> int:
@@ -177,7 +182,7 @@ class Layer:
 
 
 VECTORS = {"batch_norm": 4, "prelu": 1, "layer_norm": 2}
-"""How many vectors of one value per channel an operation without a weight matrix holds."""
+"""How many vectors of one value per channel an operation or fused activation holds besides a weight matrix."""
 
 _GEOMETRY_DEFAULTS = ((1, 1), (1, 1), (0, 0, 0, 0), (1, 1))
 

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hwloop.errors import ModelError
-from hwloop.layers.layer import VECTORS
 from hwloop.layers.liveness import live_tensors
 from hwloop.layers.network import Network
 from hwloop.layers.ops import ITEM_BYTES
@@ -69,7 +68,7 @@ class ScalableNetwork:
         kernels = np.array([math.prod(layer.kernel) if layer.op in _WEIGHTED else 0 for layer in layers], np.int64)
         pixels = np.array([math.prod(layer.output_shape) // max(layer.out_channels, 1) for layer in layers], np.int64)
         depthwise = np.array([layer.depthwise for layer in layers], bool)
-        vectors = np.array([VECTORS.get(layer.op, 0) + layer.bias for layer in layers], np.int64)
+        vectors = np.array([layer.vectors for layer in layers], np.int64)
         self._pair_weights = np.where(depthwise, 0, kernels)
         self._pair_macs = self._pair_weights * pixels
         self._single_weights = np.where(depthwise, kernels, 0) + vectors

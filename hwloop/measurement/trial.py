@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from hwloop_agent import protocol
-
 from hwloop.runtimes import Artifact
+from hwloop_agent import protocol
 
 
 @dataclass(frozen=True)

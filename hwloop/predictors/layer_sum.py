@@ -12,6 +12,10 @@ from hwloop.layers.ops import OPS
 from hwloop.tables import KINDS, LayerCosts, geometry
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+DENSE_CELLS = 2_000_000
+"""Up to this many possible pairs of widths, a table of all of them finds the distinct ones faster than sorting."""
 
 _INTERPOLATED, _EXTRAPOLATED, _UNSUPPORTED = (KINDS.index(k) for k in ("interpolated", "extrapolated", "unsupported"))
 
@@ -22,6 +26,7 @@ class LayerSums:
 
     Attributes:
         total_ms: (n,) sum of the layers' latencies; layers in `missing` count 0.
+        weight_bytes: (n,) bytes of the constants.
         bytes_moved: (n,) bytes that pass through memory when every tensor and weight passes once.
         interpolated_share: (n,) share of `total_ms` from layers whose widths were not measured.
         extrapolated_low_ms: (n,) how much lower the sum may be because of layers beyond the measured widths.
@@ -30,6 +35,7 @@ class LayerSums:
     """
 
     total_ms: FloatArray
+    weight_bytes: FloatArray
     bytes_moved: FloatArray
     interpolated_share: FloatArray
     extrapolated_low_ms: FloatArray
@@ -80,8 +86,8 @@ class LayerSum:
         for indices in self._known:
             ins, outs = inputs[:, indices], outputs[:, indices]
             layer = self._scalable.network.layers[int(indices[0])]
-            pairs, inverse = np.unique((ins << 32 | outs).ravel(), return_inverse=True)
-            values = self._costs.at(layer, pairs >> 32, pairs & 0xFFFFFFFF)
+            pair_inputs, pair_outputs, inverse = _distinct_pairs(ins, outs)
+            values = self._costs.at(layer, pair_inputs, pair_outputs)
             beyond = values.kind == _EXTRAPOLATED
             table = np.stack(
                 [
@@ -91,11 +97,28 @@ class LayerSum:
                     np.where(beyond, values.high_ms - values.latency_ms, 0),
                 ]
             )
-            sums = table[:, inverse.reshape(ins.shape)].sum(axis=2)
+            sums = table[:, inverse].sum(axis=2)
             total += sums[0]
             unmeasured += sums[1]
             lower += sums[2]
             higher += sums[3]
-        moved = inputs @ self._in_bytes + outputs @ self._out_bytes + self._scalable.weight_bytes(widths)
+        weights = self._scalable.weight_bytes(widths).astype(np.float64)
+        moved = inputs @ self._in_bytes + outputs @ self._out_bytes + weights
         share = np.divide(unmeasured, total, out=np.zeros(count), where=total > 0)
-        return LayerSums(total, moved, share, lower, higher, self.missing)
+        return LayerSums(total, weights, moved, share, lower, higher, self.missing)
+
+
+def _distinct_pairs(inputs: IntArray, outputs: IntArray) -> tuple[IntArray, IntArray, IntArray]:
+    """The distinct pairs among two arrays of one shape, and for each element the position of its pair."""
+    stride = int(outputs.max(initial=0)) + 1
+    codes = inputs * stride + outputs
+    cells = (int(inputs.max(initial=0)) + 1) * stride
+    if cells > DENSE_CELLS:
+        distinct, inverse = np.unique(codes, return_inverse=True)
+        return distinct // stride, distinct % stride, inverse.reshape(codes.shape)
+    present = np.zeros(cells, dtype=np.bool_)
+    present[codes] = True
+    distinct = np.flatnonzero(present)
+    position = np.empty(cells, dtype=np.int64)
+    position[distinct] = np.arange(len(distinct))
+    return distinct // stride, distinct % stride, position[codes]

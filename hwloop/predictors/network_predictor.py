@@ -125,9 +125,8 @@ class NetworkPredictor:
         if peak_bytes is not None:
             peaks = np.asarray(peak_bytes, dtype=np.float64)
             known = np.isfinite(peaks) & (peaks > 0)
-            weights = self.scalable.weight_bytes(points[known]).astype(np.float64)
             activations = self.scalable.peak_activation_bytes(points[known]).astype(np.float64)
-            fitted.memory = fit_memory(weights, activations, peaks[known])
+            fitted.memory = fit_memory(sums.weight_bytes[known], activations, peaks[known])
         return fitted
 
     def _fit_latency(
@@ -171,7 +170,7 @@ class NetworkPredictor:
         low = np.maximum(low - self.correction.scale * sums.extrapolated_low_ms, 0)
         high = high + self.correction.scale * sums.extrapolated_high_ms
         peak = self.memory.apply(
-            self.scalable.weight_bytes(widths).astype(np.float64),
+            sums.weight_bytes,
             self.scalable.peak_activation_bytes(widths).astype(np.float64),
         )
         return Prediction(latency, low, high, peak, sums.total_ms, sums.interpolated_share, sums.missing)

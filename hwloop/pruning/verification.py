@@ -21,6 +21,7 @@ from hwloop.pruning.groups import ChannelGroup, FixedGroup
 from hwloop.pruning.masking import masked
 from hwloop.pruning.surgery import SurgeryPlan
 from hwloop.pruning.tracing import flat_tensors
+from hwloop.training import torch_threads
 
 TOLERANCE = 1e-4
 """Largest difference that is put down to rounding, relative to the largest output."""
@@ -50,7 +51,13 @@ def verified(
     Returns:
         The groups that passed, and those that did not with the reason, in the given order.
     """
-    trial = _Trial(module, input_shape)
+    with torch_threads(1):  # small batches: more threads mostly wait for each other
+        return _verified(_Trial(module, input_shape), groups, narrowest)
+
+
+def _verified(
+    trial: _Trial, groups: Sequence[ChannelGroup], narrowest: Callable[[ChannelGroup], int]
+) -> tuple[tuple[ChannelGroup, ...], tuple[FixedGroup, ...]]:
     passed: list[ChannelGroup] = []
     failed: dict[str, FixedGroup] = {}
     for group in groups:

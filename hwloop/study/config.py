@@ -87,7 +87,7 @@ class MeasurementSection(_Section):
 
     runtime: str = "onnxruntime"
     processes: Positive = 2
-    attempts: Positive = 3
+    attempts: Positive = 2
     warmup_s: Seconds = 0.2
     min_s: Seconds = 0.2
     max_s: Seconds = 2.0

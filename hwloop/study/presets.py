@@ -42,7 +42,7 @@ threads = 1                          # of the runtime; more than one core is onl
 [measurement]
 runtime = "onnxruntime"
 processes = 2                        # fresh processes per number; their difference is the noise floor
-attempts = 3                         # a trial under bad conditions (a busy core, a changed clock) is tried again
+attempts = 2                         # a trial under bad conditions (a busy core, a changed clock) is tried again
 warmup_s = $warmup_s
 min_s = $min_s                       # time at least this long …
 max_s = $max_s                       # … and at most this long,

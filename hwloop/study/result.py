@@ -147,7 +147,7 @@ class StudyResult:
             ratio, interval = best.speedup(self.base)
             return (
                 f"{best.name} runs {ratio:.2f}x as fast as the base network ({interval.low:.2f}–{interval.high:.2f}x)"
-                f" at {best.points_lost(self.base):+.2f} points of test accuracy lost."
+                f" with {_points(-best.points_lost(self.base))} of test accuracy."
             )
         if not self.networks:
             return "The search found no pruned network that the device could run."
@@ -164,3 +164,9 @@ class StudyResult:
             f" takes {best.measured.latency_ms:.4f} ms against {self.base.measured.latency_ms:.4f} ms and their"
             " intervals touch. This network may already sit on the device's floor."
         )
+
+
+def _points(difference: float) -> str:
+    if difference == 0:
+        return "the same number of right answers on the test set: +0.00 points"
+    return f"{difference:+.2f} points"

@@ -16,8 +16,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hwloop_agent.journal import Journal
-
 from hwloop.devices import local_device
 from hwloop.errors import ModelError, UserError
 from hwloop.files import write_atomic
@@ -44,6 +42,7 @@ from hwloop.study.predictor_stage import Judged, fit_predictor
 from hwloop.study.result import NetworkResult, StudyResult
 from hwloop.study.space import Moves, find_moves
 from hwloop.study.table_stage import GrainSweep, describe, find_grain, measure_layers
+from hwloop_agent.journal import Journal
 
 #: Fewer candidates than this are better listed than searched.
 SMALLEST_SPACE = 8

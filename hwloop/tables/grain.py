@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,7 +21,7 @@ STEPS = (1, 2, 4, 8, 16, 32, 64)
 """The steps that are tried."""
 
 FEWEST_WIDTHS = 4
-"""Two parameters and a step cannot be told from fewer different widths."""
+"""A line and a step cannot be told from fewer different widths."""
 
 DEFAULT_NOISE = 0.01
 """Relative noise of a latency where none was measured."""
@@ -29,17 +30,21 @@ LEAST_NOISE = 1e-6
 """No sweep is taken to be more precise than this."""
 
 
+DEGREES = (0, 1, 2, 3)
+"""Polynomials that stand for a smooth latency: cache sizes bend it, and none of them has steps."""
+
+
 @dataclass(frozen=True)
 class Grain:
     """The step of a latency staircase.
 
     Attributes:
         step: channels per step; 1 when nothing coarser is proven.
-        evidence: how much better the step explains the sweep than a straight line does, in units of the
-            criterion (twice the log-likelihood ratio less the price of the step); 0 when `step` is 1. Above
-            10 is beyond doubt.
+        evidence: how much better the step explains the sweep than a smooth curve does, in units of the criterion
+            (twice the log-likelihood ratio less the price of the parameters); 0 when `step` is 1. Above 10 is beyond
+            doubt.
         scores: the criterion of every step that was tried; the smallest won.
-        misfits: the mean squared relative residual of every step.
+        fits: what every step explains.
         points: latencies in the sweep (or sweeps).
         noise: the relative standard deviation that a latency was taken to have.
     """
@@ -47,19 +52,35 @@ class Grain:
     step: int
     evidence: float
     scores: Mapping[int, float]
-    misfits: Mapping[int, float]
+    fits: Mapping[int, Fit]
     points: int
     noise: float
+
+
+class Fit(NamedTuple):
+    """The best curve over the widths rounded up to a step.
+
+    Attributes:
+        misfit: mean squared relative residual.
+        parameters: of the curve, or curves when sweeps are pooled.
+    """
+
+    misfit: float
+    parameters: int
 
 
 def learn_grain(widths: ArrayLike, latencies_ms: ArrayLike, noise: float = DEFAULT_NOISE) -> Grain:
     """Learn the step of the staircase from a sweep of one convolution's output channels.
 
-    For each step s, ``latency = a + b * ceil(width / s) * s`` is fitted by least squares on relative
-    residuals. Steps are compared by ``n log(mean squared residual + noise²) + log(n) log2(s)``: a Gaussian
-    likelihood that gains little from residuals below the noise, plus the price of one parameter in the
-    Bayesian criterion for each doubling. So a coarser step must earn its place, and among steps that explain
-    the sweep equally well the smallest is taken.
+    For each step s the latency is fitted, by least squares on relative residuals, as a function of
+    ``ceil(width / s) * s``: as a polynomial of degree 1 to 3 (0 too for s = 1), or, for s above 1, with a level of its
+    own for each block. Free levels matter: onnxruntime with AVX2 takes four blocks of 8 at once, so its steps are far
+    from equal in height.
+
+    Curves are compared by ``n log(mean squared residual + noise²) + log(n) (parameters + log2(s))``: the Bayesian
+    information criterion with a likelihood that gains little from residuals below the noise, and a price for each
+    doubling of the step. So a coarser step must earn its place, and among steps that explain the sweep equally well
+    the smallest is taken.
 
     Args:
         widths: (n,) channels, at least `FEWEST_WIDTHS` different ones.
@@ -80,40 +101,60 @@ def learn_grain(widths: ArrayLike, latencies_ms: ArrayLike, noise: float = DEFAU
         raise UserError("a sweep needs positive, finite latencies and widths of at least 1")
     if len(np.unique(channels)) < FEWEST_WIDTHS:
         raise UserError(f"a sweep needs at least {FEWEST_WIDTHS} different widths, got {len(np.unique(channels))}")
-    misfits = {
-        step: _misfit(np.ceil(channels / step) * step, latency) for step in STEPS if step == 1 or step <= channels.max()
+    known_noise = noise if math.isfinite(noise) else DEFAULT_NOISE
+    fits = {
+        step: _fit(np.ceil(channels / step), latency, step, known_noise)
+        for step in STEPS
+        if step == 1 or step <= channels.max()
     }
-    return _best(misfits, len(channels), noise if math.isfinite(noise) else DEFAULT_NOISE)
+    return _best(fits, len(channels), known_noise)
 
 
 def pool_grains(grains: Sequence[Grain]) -> Grain:
     """The grain on which several sweeps of one device agree best.
 
-    Every sweep keeps its own line; their squared residuals are put together, and the price of a step is paid
-    once. Steps that one of the sweeps was too narrow to show are left out. Without sweeps the step is 1.
+    Every sweep keeps its own curve; their squared residuals and parameters are put together, and the price of a step
+    is paid once. Steps that one of the sweeps was too narrow to show are left out. Without sweeps the step is 1.
     """
     if not grains:
-        return Grain(1, 0.0, {1: 0.0}, {1: 0.0}, 0, DEFAULT_NOISE)
+        return Grain(1, 0.0, {1: 0.0}, {1: Fit(0.0, 0)}, 0, DEFAULT_NOISE)
     points = sum(grain.points for grain in grains)
-    common = [step for step in STEPS if all(step in grain.misfits for grain in grains)]
-    misfits = {step: math.fsum(grain.misfits[step] * grain.points for grain in grains) / points for step in common}
-    return _best(misfits, points, max(grain.noise for grain in grains))
-
-
-def _best(misfits: Mapping[int, float], points: int, noise: float) -> Grain:
-    floor = max(noise, LEAST_NOISE) ** 2
-    scores = {
-        step: points * math.log(misfit + floor) + math.log(points) * math.log2(step) for step, misfit in misfits.items()
+    common = [step for step in STEPS if all(step in grain.fits for grain in grains)]
+    fits = {
+        step: Fit(
+            math.fsum(grain.fits[step].misfit * grain.points for grain in grains) / points,
+            sum(grain.fits[step].parameters for grain in grains),
+        )
+        for step in common
     }
+    return _best(fits, points, max(grain.noise for grain in grains))
+
+
+def _best(fits: Mapping[int, Fit], points: int, noise: float) -> Grain:
+    scores = {step: _criterion(fit, points, noise) + math.log(points) * math.log2(step) for step, fit in fits.items()}
     step = min(scores, key=lambda s: (scores[s], s))
-    return Grain(step, scores[1] - scores[step], scores, dict(misfits), points, noise)
+    return Grain(step, scores[1] - scores[step], scores, dict(fits), points, noise)
 
 
-def _misfit(channels: NDArray[np.float64], latency: NDArray[np.float64]) -> float:
-    """Mean squared relative residual of the best line with a slope of at least 0."""
-    design = np.stack([np.ones_like(channels), channels], axis=1) / latency[:, None]
-    target = np.ones_like(latency)
-    coefficients = np.linalg.lstsq(design, target, rcond=None)[0]
-    if coefficients[1] < 0:  # more channels cannot be faster: no staircase, a constant
-        coefficients = np.array([design[:, 0].sum() / (design[:, 0] ** 2).sum(), 0.0])
-    return float(np.mean((design @ coefficients - target) ** 2))
+def _criterion(fit: Fit, points: int, noise: float) -> float:
+    variance = fit.misfit + max(noise, LEAST_NOISE) ** 2
+    return points * math.log(variance) + math.log(points) * fit.parameters
+
+
+def _fit(blocks: NDArray[np.float64], latency: NDArray[np.float64], step: int, noise: float) -> Fit:
+    levels, level = np.unique(blocks, return_inverse=True)
+    degrees = [degree for degree in DEGREES if degree + 1 < len(levels) and (degree > 0 or step == 1)]
+    designs = [np.vander(blocks / blocks.max(), degree + 1) for degree in degrees]
+    if step > 1 and len(levels) < len(blocks):
+        designs.append(np.eye(len(levels))[level.ravel()])
+    if not designs:  # two levels, or one: nothing but a line is left
+        designs.append(np.vander(blocks / blocks.max(), 2))
+    fits = [Fit(_misfit(design, latency), design.shape[1]) for design in designs]
+    return min(fits, key=lambda fit: _criterion(fit, len(latency), noise))
+
+
+def _misfit(design: NDArray[np.float64], latency: NDArray[np.float64]) -> float:
+    """Mean squared relative residual of the best combination of a design's columns."""
+    relative = design / latency[:, None]
+    coefficients = np.linalg.lstsq(relative, np.ones_like(latency), rcond=None)[0]
+    return float(np.mean((relative @ coefficients - 1) ** 2))

@@ -80,7 +80,7 @@ def test_one_colour_image_makes_grey_ones_colour(tmp_path: Path) -> None:
     [
         ([b"no image"], [0], "row 0: not a readable image"),
         ([_png(_colour(1)[0])[:60]], [0], "row 0: not a readable image"),
-        ([None], [0], "row 0: the image is empty"),
+        (pa.array([None], pa.binary()), [0], "row 0: the image is empty"),
         ([_png(_colour(1, 6)[0]), _png(_colour(1, 7)[0])], [0, 0], "row 1: the image is 7x7.*set image_size"),
         ([_png(_colour(1)[0])], [-1], "row 0: label -1 is outside"),
         ([_png(_colour(1)[0])], [0.5], "whole numbers or names are needed"),

@@ -38,9 +38,7 @@ class Block(nn.Module):
         self.stride = stride
         self.project = None
         if shortcut.startswith("projection") and (stride != 1 or inputs != outputs):
-            self.project = nn.Sequential(
-                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
-            )
+            self.project = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
         self.first = shortcut == "projection first"
 
     def forward(self, x):

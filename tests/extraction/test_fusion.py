@@ -78,8 +78,10 @@ def executed_by_hwloop(network) -> Counter:
     )
 
 
-def rules_here(folder):
+@pytest.fixture(scope="module")
+def rules(tmp_path_factory):
     """The rules for this machine: some have no blocked layout."""
+    folder = tmp_path_factory.mktemp("rules")
     conv = export_onnx(nn.Conv2d(16, 16, 3), (16, 8, 8), fold=True)
     blocked = any(node.domain == "com.microsoft.nchwc" for node in optimised_graph(conv, folder).node)
     return ONNXRUNTIME_X86 if blocked else ONNXRUNTIME_ARM
@@ -97,9 +99,8 @@ def as_executed(counts: Counter, rules) -> Counter:
 
 
 @pytest.mark.parametrize("fold", [False, True])
-def test_every_net_is_read_as_onnxruntime_executes_it(net, fold, tmp_path):
+def test_every_net_is_read_as_onnxruntime_executes_it(net, fold, rules, tmp_path):
     name, module, shape = net
-    rules = rules_here(tmp_path)
     network = network_from_torch(module, shape, rules=rules)
     model = export_onnx(module, shape, fold=fold)
     assert as_executed(executed_by_hwloop(network), rules) == executed_by_onnxruntime(model, tmp_path), name
@@ -158,8 +159,7 @@ PATTERNS = {
 
 @pytest.mark.parametrize("width", [16, 18])  # 18 channels are executed outside the blocked layout
 @pytest.mark.parametrize("pattern", sorted(PATTERNS))
-def test_every_pattern_is_fused_as_onnxruntime_fuses_it(pattern, width, tmp_path):
-    rules = rules_here(tmp_path)
+def test_every_pattern_is_fused_as_onnxruntime_fuses_it(pattern, width, rules, tmp_path):
     module = Pattern(PATTERNS[pattern], width)
     model = export_onnx(module, (3, 8, 8), fold=False)
     network = network_from_onnx(model, rules=rules)

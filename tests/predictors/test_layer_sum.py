@@ -71,3 +71,16 @@ def test_an_unsupported_layer_is_missing() -> None:
     sums = LayerSum(scalable, LatencyTable().costs(network.layers)).at(np.zeros((2, 0), dtype=np.int64))
     assert sums.missing == ("odd",)
     assert (sums.total_ms == 0).all()
+
+
+@pytest.mark.parametrize("dense_cells", [0, 10**9])
+def test_both_ways_to_find_distinct_pairs_agree(
+    bench: Any, small: ScalableNetwork, small_table: LatencyTable, monkeypatch: pytest.MonkeyPatch, dense_cells: int
+) -> None:
+    widths = bench.candidates(small, 50)
+    made = LayerSum(small, small_table.costs(small.network.layers))
+    expected = made.at(widths)
+    monkeypatch.setattr("hwloop.predictors.layer_sum.DENSE_CELLS", dense_cells)
+    found = made.at(widths)
+    assert found.total_ms.tobytes() == expected.total_ms.tobytes()
+    assert found.interpolated_share.tobytes() == expected.interpolated_share.tobytes()

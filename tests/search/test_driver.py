@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hwloop_agent.journal import Journal
 
 from hwloop.errors import StudyError, UserError
 from hwloop.search import ErrorResult
+from hwloop_agent.journal import Journal
 
 
 def bits(result: Any) -> str:

@@ -162,7 +162,8 @@ def commit(fault: str, options: Dict[str, Any]) -> None:
     """
     if fault == "signal":
         number = getattr(signal, options["signal"])
-        signal.signal(number, signal.SIG_DFL)
+        if number != signal.SIGKILL:
+            signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
         time.sleep(60)
     elif fault == "exit":

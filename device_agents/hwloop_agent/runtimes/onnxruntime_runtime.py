@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any, Callable, Dict, List
 
 from hwloop_agent.runtimes import InvalidArtifactError, Output, Runtime, UnsupportedError
-from hwloop_agent.runtimes.inputs import describe, draw
 
 LEVELS = {
     "all": "ORT_ENABLE_ALL",
@@ -37,7 +36,11 @@ class OnnxRuntime(Runtime):
         """See `Runtime.import_`."""
         import onnxruntime
 
+        # Not before onnxruntime: this imports numpy, whose import belongs to this phase too.
+        from hwloop_agent.runtimes import inputs
+
         self._ort: Any = onnxruntime
+        self._draw, self._describe = inputs.draw, inputs.describe
 
     def version(self) -> str:
         """See `Runtime.version`."""
@@ -81,7 +84,7 @@ class OnnxRuntime(Runtime):
         if expected != given:
             raise UnsupportedError(f"the model's inputs are {sorted(expected)}, the spec feeds {sorted(given)}")
         self._session = session
-        self._feed = {one["name"]: draw(one) for one in inputs}
+        self._feed = {one["name"]: self._draw(one) for one in inputs}
 
     def settings(self) -> Dict[str, Any]:
         """See `Runtime.settings`."""
@@ -95,7 +98,7 @@ class OnnxRuntime(Runtime):
         """See `Runtime.outputs`."""
         names = [declared.name for declared in self._session.get_outputs()]
         values = self._session.run(None, self._feed)
-        return [output for output in map(describe, names, values) if output is not None]
+        return [output for output in map(self._describe, names, values) if output is not None]
 
 
 def _explain(error: Exception) -> None:

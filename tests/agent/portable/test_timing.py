@@ -64,10 +64,12 @@ class WarmUpTest(unittest.TestCase):
         self.assertEqual(timing.warm_up(fake.run, SPEC, fake.clock).runs, 2)
 
     def test_fast_runs_are_bundled_into_blocks_of_the_asked_length(self):
-        for duration in (1, 90, 1000, 30_000, 199_999):
+        spec = SPEC._replace(warmup_s=0.001)
+        for duration in (10, 90, 1000, 30_000, 199_999):
             fake = Fake(lambda i, duration=duration: duration)
-            warm = timing.warm_up(fake.run, SPEC, fake.clock)
+            warm = timing.warm_up(fake.run, spec, fake.clock)
             self.assertGreaterEqual(warm.runs_per_block * (duration + 41), SPEC.block_ns)
+            self.assertTrue(warm.steady)
 
     def test_no_warm_up_still_finds_the_block(self):
         fake = Fake(lambda i: 10_000)

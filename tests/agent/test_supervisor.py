@@ -1,0 +1,263 @@
+"""The supervisor as a process, spoken to over pipes: framing, refusals, the lease, its end."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import resource
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hwloop_agent import protocol
+from hwloop_agent.journal import read_records
+
+NONCE = "0123456789abcdef"
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_hello_tells_who_is_there(agent, tmp_path):
+    body = agent.hello()["body"]
+    assert body["pid"] == agent.pid
+    assert body["proto"] == 1
+    assert body["artifacts"] == str(tmp_path / "root/sessions/s1/artifacts")
+    assert body["boot_id"] == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def test_requests_that_arrive_byte_by_byte_are_answered(start_agent):
+    agent = start_agent()
+    line = protocol.encode(protocol.Message(9, 1, "hello", {"proto": [1], "nonce": NONCE}))
+    for byte in line:
+        agent.write(bytes([byte]))
+    assert agent.receive()["id"] == 9
+
+
+def test_every_bad_line_gets_its_name_and_the_session_goes_on(agent):
+    good = {"v": 1, "id": 3, "seq": 1000, "type": "bye", "body": {}}
+    for line, code in (
+        (b"\xff\xfe\x00", "utf8"),
+        (b"", "json"),
+        (b'{"v":1', "json"),
+        (b"x" * (protocol.MAX_LINE_BYTES + 10), "oversize"),
+        (b"[" * 5000, "depth"),
+        (json.dumps({**good, "body": {"x": float("nan")}}).encode(), "number"),
+        (b'{"v":1,"v":1}', "duplicate"),
+        (json.dumps({**good, "type": "exec"}).encode(), "type"),
+        (json.dumps({**good, "type": "trial.result"}).encode(), "type"),
+        (json.dumps({**good, "v": 9}).encode(), "version"),
+        (json.dumps({**good, "seq": 0}).encode(), "envelope"),
+    ):
+        agent.write(line + b"\n")
+        answer = agent.receive()
+        assert (answer["type"], answer["body"]["code"]) == ("error", code)
+    assert agent.ask("journal.read", {"after_seq": 0, "limit": 10})["type"] == "journal.batch"
+
+
+def test_a_peer_that_only_sends_garbage_is_left(start_agent):
+    agent = start_agent()
+    agent.write(b"garbage\n" * 64)
+    assert agent.process.wait(30) == 4
+
+
+def test_nothing_is_done_before_hello(start_agent, null_spec):
+    agent = start_agent()
+    for type_ in ("facts", "canary"):
+        assert agent.ask(type_, {})["body"]["code"] == "hello_first"
+    assert agent.run(null_spec())["body"]["code"] == "hello_first"
+    assert agent.ask("hello", {"proto": [1], "nonce": "f" * 16})["body"]["code"] == "nonce"
+    assert agent.ask("hello", {"proto": [2], "nonce": NONCE})["body"]["code"] == "proto"
+
+
+def test_a_second_session_is_told_who_holds_the_device(agent, start_agent):
+    second = start_agent("s2")
+    refusal = second.hello()
+    assert refusal["body"]["code"] == "lease"
+    assert "tester on here" in refusal["body"]["message"]
+    assert f"agent process {agent.pid}, session s1" in refusal["body"]["message"]
+    agent.process.kill()
+    agent.process.wait()
+    assert second.hello()["type"] == "hello"
+
+
+def test_the_session_is_private(agent, tmp_path):
+    root = tmp_path / "root"
+    for folder in (root, root / "sessions/s1", root / "sessions/s1/artifacts"):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE((root / "sessions/s1/journal.ndjson").stat().st_mode) == 0o600
+
+
+def test_a_directory_that_is_a_link_elsewhere_is_refused(start_agent, tmp_path):
+    (tmp_path / "root/sessions").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "root/sessions/s1").symlink_to(tmp_path / "elsewhere")
+    answer = start_agent().hello()
+    assert "symbolic link" in answer["body"]["message"]
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_bad_requests_name_what_is_wrong(agent, null_spec):
+    spec = null_spec()
+    good = {"trial_id": protocol.trial_id(spec), "spec": spec, "deadline_s": 10}
+    for change, words in (
+        ({"trial_id": "x"}, "trial_id"),
+        ({"trial_id": protocol.trial_id({"other": 1})}, "hash of its spec"),
+        ({"deadline_s": 0}, "deadline_s"),
+        ({"deadline_s": 1e9}, "deadline_s"),
+        ({"spec": {**spec, "x": "y" * 60000}}, "bytes"),
+    ):
+        answer = agent.ask("trial.run", {**good, **change})
+        assert words in answer["body"]["message"]
+    bad = {**spec, "threads": 0}
+    assert "threads" in agent.run(bad)["body"]["message"]
+    assert agent.ask("verify", {"sha256": "../../x", "suffix": ".onnx"})["body"]["code"] == "bad_request"
+    assert agent.ask("journal.read", {"after_seq": -1, "limit": 1})["body"]["code"] == "bad_request"
+    assert agent.ask("journal.ack", {"seq": 99})["body"]["code"] == "bad_request"
+    assert agent.ask("trial.cancel", {"trial_id": good["trial_id"]})["body"]["code"] == "no_trial"
+
+
+def test_an_artifact_must_be_there_whole_and_plain(agent, null_spec, tmp_path):
+    folder = Path(agent.hello()["body"]["artifacts"])
+    data = b"not really a model"
+    digest = protocol.hex_digest(data)
+    question = {"sha256": digest, "suffix": ".onnx"}
+    assert not agent.ask("verify", question)["body"]["ok"]
+    spec = {**null_spec(), "artifact": {"sha256": digest, "suffix": ".onnx", "size": len(data)}}
+    assert agent.run(spec)["body"]["code"] == "no_artifact"
+
+    (tmp_path / "outside").write_bytes(data)
+    (folder / f"{digest}.onnx").symlink_to(tmp_path / "outside")
+    assert not agent.ask("verify", question)["body"]["ok"]
+    (folder / f"{digest}.onnx").unlink()
+
+    os.mkfifo(folder / f"{digest}.onnx")
+    assert "plain file" in agent.ask("verify", question)["body"]["reason"]
+    (folder / f"{digest}.onnx").unlink()
+
+    (folder / f"{digest}.onnx").write_bytes(data[:-1])
+    assert "hash" in agent.ask("verify", question)["body"]["reason"]
+    (folder / f"{digest}.onnx").write_bytes(data)
+    assert agent.ask("verify", question)["body"] == {"ok": True, "size": len(data), "reason": ""}
+    assert agent.run(spec)["body"]["record"]["status"] in ("ok", "degraded")
+    (folder / f"{digest}.onnx").write_bytes(data[::-1])
+    assert agent.run({**spec, "replicate": 1})["body"]["code"] == "no_artifact"
+
+
+def test_a_finished_trial_is_not_run_again(agent, null_spec, tmp_path):
+    first = agent.run(null_spec())
+    again = agent.run(null_spec(), id_=6)
+    assert first["body"]["record"] == again["body"]["record"]
+    assert (first["body"]["stored"], again["body"]["stored"]) == (False, True)
+    assert len(read_records(tmp_path / "root/sessions/s1/journal.ndjson")[0]) == 1
+
+
+def test_one_trial_at_a_time(agent, null_spec):
+    slow = null_spec(fault="hang")
+    body = {"trial_id": protocol.trial_id(slow), "spec": slow, "deadline_s": 30}
+    assert agent.ask("trial.run", body, 5)["type"] == "trial.accepted"
+    agent.wait_for_phase("warmup")
+    other = null_spec(replicate=1)
+    agent.send("trial.run", {"trial_id": protocol.trial_id(other), "spec": other, "deadline_s": 30}, 6)
+    assert agent.receive()["body"]["code"] == "busy"
+    assert agent.ask("trial.cancel", {"trial_id": body["trial_id"]}, 7)["type"] == "trial.cancelled"
+    assert agent.receive()["body"]["record"]["status"] == "cancelled"
+
+
+def test_when_its_input_ends_it_finishes_the_trial_and_journals_it(agent, null_spec, tmp_path):
+    spec = null_spec(timing={"min_s": 0.5, "max_s": 1.0})
+    agent.send("trial.run", {"trial_id": protocol.trial_id(spec), "spec": spec, "deadline_s": 30})
+    agent.wait_for_phase("measuring")
+    assert agent.end() == 0
+    records, cut = read_records(tmp_path / "root/sessions/s1/journal.ndjson")
+    assert [record["trial_id"] for record in records] == [protocol.trial_id(spec)]
+    assert records[0]["latency"]["n"] > 0
+    assert cut == 0
+
+
+def test_it_does_the_same_when_nobody_reads_it_any_more(agent, null_spec, tmp_path):
+    spec = null_spec(timing={"min_s": 0.3, "max_s": 1.0})
+    agent.send("trial.run", {"trial_id": protocol.trial_id(spec), "spec": spec, "deadline_s": 30})
+    agent.wait_for_phase("importing")
+    agent.process.stdout.close()
+    assert agent.end() == 0
+    assert len(read_records(tmp_path / "root/sessions/s1/journal.ndjson")[0]) == 1
+
+
+def test_asked_to_terminate_it_takes_its_worker_along_and_records_nothing(agent, null_spec, tmp_path):
+    spec = null_spec(fault="hang_ignoring_term")
+    agent.send("trial.run", {"trial_id": protocol.trial_id(spec), "spec": spec, "deadline_s": 30})
+    agent.wait_for_phase("warmup")
+    workers = [int(pid) for pid in Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()]
+    agent.process.send_signal(signal.SIGTERM)
+    assert agent.process.wait(30) == 5
+    assert len(workers) == 1
+    assert not alive(workers[0])
+    assert read_records(tmp_path / "root/sessions/s1/journal.ndjson")[0] == []
+
+
+def test_a_batch_of_requests_can_be_piped_in_from_a_file(archive, tmp_path):
+    lines = [
+        protocol.encode(protocol.Message(1, 1, "hello", {"proto": [1], "nonce": NONCE})),
+        protocol.encode(protocol.Message(2, 2, "journal.read", {"after_seq": 0, "limit": 5})),
+    ]
+    (tmp_path / "requests").write_bytes(b"".join(lines))
+    argv = [sys.executable, "-I", "-B", archive, "serve", "--root", tmp_path / "r", "--session", "s", "--nonce", NONCE]
+    with (tmp_path / "requests").open("rb") as requests:
+        done = subprocess.run(argv, stdin=requests, capture_output=True, timeout=60)
+    answers = [json.loads(line)["type"] for line in done.stdout.splitlines()[1:]]
+    assert (done.returncode, answers) == (0, ["hello", "journal.batch"])
+
+
+def test_the_command_line_is_checked(archive, tmp_path):
+    for words in (
+        [],
+        ["serve"],
+        ["serve", "--root", "r", "--session", "..", "--nonce", NONCE],
+        ["serve", "--root", "r", "--session", "s", "--nonce", "not hex"],
+        ["serve", "--root", "r", "--session", "s", "--nonce", NONCE, "--root", "q"],
+        ["worker", "x"],
+    ):
+        done = subprocess.run([sys.executable, "-I", "-B", archive, *words], capture_output=True, cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (2, b"")
+        assert b"usage" in done.stderr
+
+
+def test_a_journal_that_cannot_be_written_still_gives_the_host_its_record(agent, null_spec, tmp_path):
+    spec = null_spec(timing={"min_s": 0.3, "max_s": 1.0})
+    agent.send("trial.run", {"trial_id": protocol.trial_id(spec), "spec": spec, "deadline_s": 30})
+    agent.wait_for_phase("warmup")
+    # The limit of the file size is the supervisor's own, so writing its journal fails as on a full disk.
+    hard = resource.prlimit(agent.pid, resource.RLIMIT_FSIZE)[1]
+    resource.prlimit(agent.pid, resource.RLIMIT_FSIZE, (10, hard))
+    answer = agent.receive()
+    while answer["type"] == "trial.phase":
+        answer = agent.receive()
+    assert answer["body"]["record"]["latency"]["n"] > 0
+    assert answer["body"]["seq"] == 0
+    assert read_records(tmp_path / "root/sessions/s1/journal.ndjson") == ([], 0)
+    failed = agent.run(null_spec(replicate=1))
+    assert (failed["type"], failed["body"]["family"]) == ("trial.failed", "agent")
+    resource.prlimit(agent.pid, resource.RLIMIT_FSIZE, (hard, hard))
+    assert agent.run(null_spec(replicate=1))["body"]["seq"] == 1
+
+
+def test_the_lease_is_a_lock_and_not_a_file(agent, tmp_path):
+    descriptor = os.open(tmp_path / "root/lease", os.O_RDWR)
+    try:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        assert agent.end() == 0
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        assert os.read(descriptor, 100) == b""
+    finally:
+        os.close(descriptor)
