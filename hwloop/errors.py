@@ -7,7 +7,8 @@
     │   ├── ConfigError            a key of study.toml (names the key and its line)
     │   ├── DataError              a data file or its labels
     │   ├── ModelError             a network that cannot be built, traced, sliced or exported
-    │   └── StudyError             a study directory that cannot be used (another study's, in use, damaged)
+    │   ├── StudyError             a study directory that cannot be used (another study's, in use, damaged)
+    │   └── AccessError            a device that may not be entered: its host key is not the pinned one, or no key fits
     ├── JournalError               a journal that cannot be read or written
     └── DeviceError                infrastructure: the device or the way to it, never a measured outcome
         ├── TransportError         the channel broke, or could not be opened
@@ -43,6 +44,10 @@ class ModelError(UserError):
 
 class StudyError(UserError):
     """A study directory cannot be used."""
+
+
+class AccessError(UserError):
+    """A device may not be entered: its host key is not the pinned one, or it accepts no key; trying again is no use."""
 
 
 class JournalError(HwloopError):

@@ -1,4 +1,4 @@
-"""The agent's command line. `serve` is what hosts start; `worker` is what the supervisor starts, never a person.
+"""The agent's command line. `serve` and `provision` are what hosts start; `worker` is what the supervisor starts.
 
 The first thing that happens, before anything can print, is that the real stdout is moved away: file descriptor 1
 becomes stderr, so no library's message can ever be taken for a line of the protocol.
@@ -10,7 +10,10 @@ import os
 import sys
 from typing import Dict, List
 
-USAGE = "usage: agent.pyz serve --root DIR --session ID --nonce HEX [--worker-python PATH]\n"
+USAGE = (
+    "usage: agent.pyz serve --root DIR --session ID --nonce HEX [--worker-python PATH]\n"
+    "       agent.pyz provision state|install|remove JSON\n"
+)
 EXIT_USAGE = 2
 
 
@@ -58,6 +61,10 @@ def main() -> int:
     command, words = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("", [])
     if command == "serve":
         return serve(words, archive)
+    if command == "provision" and words:
+        from hwloop_agent import provision
+
+        return provision.main(words)
     if command == "worker" and len(words) == 1 and words[0].isdigit():
         from hwloop_agent import worker
 

@@ -6,9 +6,9 @@ Nothing is read inside the timed part. A reading that the machine does not offer
 from __future__ import annotations
 
 import os
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from hwloop_agent import statistics, throttle
+from hwloop_agent import pace, statistics, throttle, timing
 from hwloop_agent.sysfiles import (
     SysFiles,
     names_in,
@@ -19,42 +19,14 @@ from hwloop_agent.sysfiles import (
     read_text,
 )
 
-# The canary: a fixed integer loop in the interpreter, in chunks, so that its median ignores a few preemptions.
-CANARY_CHUNK_ROUNDS = 3000
-CANARY_MIN_CHUNKS = 9
-CANARY_NS = 12_000_000
-
-# Limits beyond which a trial is `degraded`. Each is wide enough that a quiet board never reaches it:
-# a canary repeats within 1 % there (MAD/median 0.6 %, p95 +2.8 % even on a noisy machine), so 5 % is a change of clock
-# or a neighbour on the same core;
-CANARY_DRIFT_LIMIT = 0.05
-# kernel threads cost a pinned worker well below 1 % of its time, and waits of up to 5 % leave most blocks of a median
-# alone;
-WAIT_RATIO_LIMIT = 0.05
+# Limits beyond which a trial is `degraded`; below them the median of the clean blocks (see `pace`) holds.
+# Kernel threads cost a pinned worker well below 1 % of its time; a quarter means that something else wants the core;
+WAIT_RATIO_LIMIT = 0.25
 # the same share taken by the hypervisor, once the counter's 10 ms ticks can resolve it;
-STEAL_RATIO_LIMIT = 0.05
+STEAL_RATIO_LIMIT = 0.25
 STEAL_MIN_TICKS = 3
 # background page-out moves some hundred kilobytes a second; a model being swapped moves megabytes.
 SWAP_GROWTH_LIMIT_BYTES = 4 << 20
-
-
-def spin_canary(clock: Callable[[], int]) -> Dict[str, Any]:
-    """Time the fixed loop for about 12 ms; return `median_ns` and `mad_ns` of its chunks and their number `n`."""
-    chunks: List[float] = []
-    _spin()
-    began = clock()
-    while len(chunks) < CANARY_MIN_CHUNKS or clock() - began < CANARY_NS:
-        start = clock()
-        _spin()
-        chunks.append(clock() - start)
-    return {"median_ns": statistics.median(chunks), "mad_ns": statistics.mad(chunks), "n": len(chunks)}
-
-
-def _spin() -> int:
-    value = 1
-    for _ in range(CANARY_CHUNK_ROUNDS):
-        value = (value * 1103515245 + 12345) & 0x7FFFFFFF
-    return value
 
 
 class Usage(NamedTuple):
@@ -96,14 +68,15 @@ def steal_ticks(files: SysFiles, cpus: Sequence[int]) -> Optional[int]:
 def used_ratios(before: Usage, after: Usage, cpus: Sequence[int]) -> Dict[str, Optional[float]]:
     """Return what the time between two readings went to, as shares of the wall time.
 
-    `wait_ratio`: runnable but not running, over wall; `cpu_wall_ratio`: processor time over wall (above 1 with
-    threads); `steal_ratio`: taken by the hypervisor, over wall of all `cpus`, None while it is too little to resolve.
+    `wait_ratio`: runnable but not running, over wall, a mean over the CPUs; `cpu_wall_ratio`: processor time over wall
+    (above 1 with threads); `steal_ratio`: taken by the hypervisor, over wall of all `cpus`, 0 while it is too little to
+    resolve.
     """
     wall = max(after.wall_ns - before.wall_ns, 1)
     wait = steal = None
     if before.wait_ns is not None and after.wait_ns is not None:
         # A thread that ended took its count with it, so the sum can shrink.
-        wait = round(max(after.wait_ns - before.wait_ns, 0) / wall, 5)
+        wait = round(max(after.wait_ns - before.wait_ns, 0) / wall / max(len(cpus), 1), 5)
     if before.steal_ticks is not None and after.steal_ticks is not None and cpus:
         ticks = after.steal_ticks - before.steal_ticks
         steal = round(ticks / 100 * 1e9 / wall / len(cpus), 5) if ticks >= STEAL_MIN_TICKS else 0.0
@@ -199,22 +172,19 @@ def clock_synced() -> Optional[bool]:
 Look = Tuple[Dict[str, Any], throttle.Evidence]
 
 
-def look(files: SysFiles, cpus: Sequence[int], clock: Callable[[], int]) -> Look:
-    """Read everything that is compared over a trial, the canary last (first read files, then load the core)."""
+def look(files: SysFiles, cpus: Sequence[int]) -> Look:
+    """Read everything that is compared over a trial."""
     evidence = throttle.read_evidence(files)
     seen = read_conditions(files, cpus)
     seen["throttle_evidence"] = evidence.to_json()
-    seen["canary"] = spin_canary(clock)
     return seen, evidence
 
 
 def compare(before: Look, after: Look, used: Dict[str, Optional[float]], cpus: Sequence[int]) -> Dict[str, Any]:
     """Return the `conditions` of a record from the looks before and after the timed part and what it used."""
-    ratio = after[0]["canary"]["median_ns"] / before[0]["canary"]["median_ns"]
     found: Dict[str, Any] = {
         "before": before[0],
         "after": after[0],
-        "canary_ratio": round(ratio, 4),
         "throttle": throttle.verdict(before[1], after[1]),
         "affinity": list(cpus),
     }
@@ -224,12 +194,26 @@ def compare(before: Look, after: Look, used: Dict[str, Optional[float]], cpus: S
     return found
 
 
+def paced(samples: timing.Samples) -> Dict[str, Any]:
+    """Return what the canary said: `pace_ns`, its median over it, and how many blocks of how many were clean."""
+    return {
+        "pace_ns": round(samples.pace_ns, 1),
+        "canary_ratio": round(statistics.median(samples.canary_ns) / samples.pace_ns, 4),
+        "clean_blocks": sum(samples.clean),
+        "blocks": len(samples.clean),
+    }
+
+
 def degradations(conditions: Dict[str, Any]) -> List[str]:
     """Return why a measurement under these conditions is `degraded`, one line per limit passed; [] when it is not."""
     reasons: List[str] = []
-    drift = conditions["canary_ratio"] - 1.0
-    if abs(drift) > CANARY_DRIFT_LIMIT:
-        reasons.append(f"canary {100 * drift:+.1f} % over the timed part (limit {100 * CANARY_DRIFT_LIMIT:.0f} %)")
+    clean, blocks = conditions["clean_blocks"], conditions["blocks"]
+    if clean < min(pace.MIN_CLEAN, blocks):
+        slow = 100 * (conditions["canary_ratio"] - 1)
+        reasons.append(
+            f"{clean} of {blocks} blocks ran at the core's full pace (at least {min(pace.MIN_CLEAN, blocks)} are"
+            f" needed), the canary was {slow:.0f} % slow"
+        )
     for name, limit, text in (
         ("wait_ratio", WAIT_RATIO_LIMIT, "waited for a CPU"),
         ("steal_ratio", STEAL_RATIO_LIMIT, "lost to the hypervisor"),

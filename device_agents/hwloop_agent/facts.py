@@ -7,6 +7,7 @@ import sys
 from typing import List
 
 from hwloop_agent.conditions import clock_mhz, governor, temperature_c
+from hwloop_agent.emulation import read_processor
 from hwloop_agent.placement import read_cpus
 from hwloop_agent.protocol import Json
 from hwloop_agent.sysfiles import SysFiles, names_in, read_fields, read_kibibytes, read_number, read_text
@@ -63,13 +64,15 @@ def read_facts(files: SysFiles, allowed: List[int]) -> Json:
     """Return what this machine is; the runtimes are probed apart, each in its own process."""
     memory = read_fields(files.proc("meminfo"), ":")
     uname = os.uname()
-    return {
+    facts: Json = {
         "os": os_name(),
         "kernel": uname.release,
         "arch": uname.machine,
         "hostname": uname.nodename,
         "libc": libc_version(),
         "python": ".".join(map(str, sys.version_info[:3])),
+        "python_implementation": sys.implementation.name,
+        "python_abiflags": sys.abiflags,
         "model": model_name(files),
         "virtual": is_virtual(files),
         "cpus": [cpu._asdict() for cpu in read_cpus(files, allowed)],
@@ -83,3 +86,5 @@ def read_facts(files: SysFiles, allowed: List[int]) -> Json:
         "throttle_evidence": read_evidence(files).to_json(),
         "tools": _tools(),
     }
+    facts.update(read_processor(files))
+    return facts

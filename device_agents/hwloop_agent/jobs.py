@@ -6,6 +6,7 @@ import sys
 import time
 from typing import Any, Callable, List, NamedTuple, Optional
 
+from hwloop_agent.pacebook import PaceBook
 from hwloop_agent.placement import place, read_cpus
 from hwloop_agent.protocol import Json
 from hwloop_agent.runtimes import RUNTIMES, WITHOUT_ARTIFACT
@@ -22,11 +23,12 @@ Spawn = Callable[[Json, float], WorkerProcess]
 
 
 class Machine(NamedTuple):
-    """What jobs need of the machine: its files, the CPUs that may be used, how a worker is started."""
+    """What jobs need of the machine: its files, the CPUs that may be used, how a worker is started, their pace."""
 
     files: SysFiles
     allowed: List[int]
     spawn: Spawn
+    paces: PaceBook
 
     def request(self, mode: str, threads: int, deadline_s: float, **more: Any) -> Json:
         """Return the request line of a worker with `threads` CPUs of its own.
@@ -39,6 +41,7 @@ class Machine(NamedTuple):
             "mode": mode,
             "cpus": cpus,
             "supervisor_cpus": rest,
+            "pace_ns": self.paces.get(cpus),
             "deadline_s": deadline_s,
             "proc_root": self.files.proc_root,
             "sys_root": self.files.sys_root,
@@ -92,6 +95,8 @@ class TrialJob(Job):
         request = machine.request(
             "trial", start.spec["threads"], deadline_s, spec=start.spec, artifact_path=artifact_path
         )
+        self._paces = machine.paces
+        self._cpus: List[int] = request["cpus"]
         self._oom_kills = oom_kills(self._files)
         self.worker = machine.spawn(request, deadline_s)
 
@@ -100,6 +105,9 @@ class TrialJob(Job):
         worker = self.worker
         if worker.exit is None or worker.exit.asked == SHUTDOWN:
             return True
+        conditions = worker.parts.get("conditions")
+        if conditions:
+            self._paces.learn(self._cpus, conditions["pace_ns"])
         killed = oom_kills(self._files) > self._oom_kills
         outcome = verdict(worker.result, worker.exit, worker.phase, worker.faults, killed)
         self._finish(build_record(self.start, worker.parts, outcome, worker.exit, worker.stderr_tail))
@@ -152,7 +160,10 @@ class FactsJob(Job):
         found = worker.result
         if found is None and worker.exit is not None:
             how = worker.exit.signal or worker.exit.asked or f"exit code {worker.exit.code}"
-            found = {"import": how, "reason": f"importing it ended the process: {how}"}
+            imported = worker.parts.get("import") == "ok"
+            step, doing = ("run", "its first run") if imported else ("import", "importing it")
+            found = dict(worker.parts)
+            found.update({step: how, "reason": f"{doing} ended the process: {how}"})
         self._facts["runtimes"][self._name] = found
         if self._left:
             self._probe()

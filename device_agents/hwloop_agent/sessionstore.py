@@ -17,7 +17,7 @@ MAX_BATCH = 1000
 
 
 def private_directory(path: str) -> str:
-    """Make `path` a directory of mode 0700, parents too, and return it; refuses a symbolic link in its place.
+    """Make `path` a directory of mode 0700 and return it; refuses a symbolic link in its place.
 
     Raises:
         OSError: it cannot be made, or is something else.
@@ -41,7 +41,7 @@ class SessionStore:
         """
         if not SESSION_ID.match(session):
             raise ValueError("a session id is up to 64 of A-Z a-z 0-9 . _ - and begins with a letter or digit")
-        self.folder = private_directory(os.path.join(root, "sessions", session))
+        self.folder = private_directory(os.path.join(private_directory(os.path.join(root, "sessions")), session))
         self.artifacts = private_directory(os.path.join(self.folder, "artifacts"))
         self.scratch = private_directory(os.path.join(self.folder, "scratch"))
         self.journal = Journal.open(os.path.join(self.folder, "journal.ndjson"), max_bytes=JOURNAL_LIMIT_BYTES)

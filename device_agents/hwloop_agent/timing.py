@@ -8,6 +8,7 @@ from __future__ import annotations
 from itertools import repeat
 from typing import Callable, List, NamedTuple, Optional, Sequence
 
+from hwloop_agent import pace
 from hwloop_agent.statistics import median, median_interval, quantile, relative_width
 
 Clock = Callable[[], int]
@@ -65,11 +66,24 @@ class WarmUp(NamedTuple):
 
 
 class Samples(NamedTuple):
-    """What the timed part saw: nanoseconds per inference of each block, in order."""
+    """What the timed part saw.
+
+    `samples_ns`: nanoseconds per inference of each block, in order; `canary_ns`: the canary before the first block and
+    after each; `clean`: which blocks ran at the core's full pace, `pace_ns`; `stopped_by`: why there are no more.
+    """
 
     samples_ns: List[float]
+    canary_ns: List[int]
+    clean: List[bool]
+    pace_ns: float
     runs_per_block: int
     stopped_by: str
+
+    @property
+    def used_ns(self) -> List[float]:
+        """The samples that the summary is made of: the clean ones, or all where too few are clean to have a median."""
+        kept = [sample for sample, good in zip(self.samples_ns, self.clean) if good]
+        return kept if len(kept) >= min(pace.MIN_CLEAN, len(self.samples_ns)) else list(self.samples_ns)
 
 
 def runs_for(per_run_ns: float, block_ns: float) -> int:
@@ -131,20 +145,28 @@ def warm_up(run: Run, spec: TimingSpec, clock: Clock) -> WarmUp:
 
 
 class StopRule:
-    """Decides after each block whether the timed part is over; asks the bootstrap only at growing intervals."""
+    """Decides after each block whether the timed part is over; asks the bootstrap only at growing intervals.
 
-    def __init__(self, spec: TimingSpec) -> None:
+    The interval is that of the clean blocks' median (see `pace`), and there must be `min_blocks` of them; the ceilings
+    count all blocks.
+    """
+
+    def __init__(self, spec: TimingSpec, known_pace_ns: Optional[float] = None) -> None:
         self._spec = spec
+        self._known_pace_ns = known_pace_ns
         self._min_ns = spec.min_s * NS_PER_S
         self._max_ns = spec.max_s * NS_PER_S
         self._next_check = min(max(spec.min_blocks, ABSOLUTE_MIN_BLOCKS), spec.max_blocks)
 
-    def _is_narrow(self, samples: Sequence[float]) -> bool:
-        ordered = sorted(samples)
+    def _is_narrow(self, samples: Sequence[float], canaries: Sequence[int]) -> bool:
+        good = pace.clean_blocks(canaries, pace.pace_of(canaries, self._known_pace_ns))
+        ordered = sorted(sample for sample, clean in zip(samples, good) if clean)
+        if len(ordered) < max(self._spec.min_blocks, 2):
+            return False
         interval = median_interval(ordered, self._spec.confidence)
         return relative_width(interval, quantile(ordered, 0.5)) <= self._spec.target_relative_interval
 
-    def decide(self, samples: Sequence[float], elapsed_ns: int) -> Optional[str]:
+    def decide(self, samples: Sequence[float], canaries: Sequence[int], elapsed_ns: int) -> Optional[str]:
         """Return why to stop (`interval`, `max_s`, `max_blocks`), or None to go on."""
         n = len(samples)
         ceiling = "max_blocks" if n >= self._spec.max_blocks else ""
@@ -153,7 +175,7 @@ class StopRule:
         if n < self._next_check and not ceiling:
             return None
         floors_met = elapsed_ns >= self._min_ns and n >= self._spec.min_blocks
-        if floors_met and n >= 2 and self._is_narrow(samples):
+        if floors_met and n >= 2 and self._is_narrow(samples, canaries):
             return "interval"
         if ceiling:
             return ceiling
@@ -162,17 +184,27 @@ class StopRule:
         return None
 
 
-def measure(run: Run, runs_per_block: int, spec: TimingSpec, clock: Clock) -> Samples:
-    """Time blocks of `runs_per_block` runs until the stop rule says so. Garbage collection is the caller's to stop."""
-    rule = StopRule(spec)
+def measure(
+    run: Run, runs_per_block: int, spec: TimingSpec, clock: Clock, known_pace_ns: Optional[float] = None
+) -> Samples:
+    """Time blocks of `runs_per_block` runs, a canary between them, until the stop rule says so.
+
+    Garbage collection is the caller's to stop. `known_pace_ns` is the core's full pace as earlier trials found it.
+    """
+    rule = StopRule(spec, known_pace_ns)
     samples: List[float] = []
     began = clock()
+    canaries = [pace.chunk(clock)]
     while True:
         start = clock()
         for _ in repeat(None, runs_per_block):
             run()
         end = clock()
+        canaries.append(pace.chunk(clock))
         samples.append((end - start) / runs_per_block)
-        stopped_by = rule.decide(samples, end - began)
+        stopped_by = rule.decide(samples, canaries, end - began)
         if stopped_by is not None:
-            return Samples([round(sample, 1) for sample in samples], runs_per_block, stopped_by)
+            pace_ns = pace.pace_of(canaries, known_pace_ns)
+            rounded = [round(sample, 1) for sample in samples]
+            good = pace.clean_blocks(canaries, pace_ns)
+            return Samples(rounded, canaries, good, pace_ns, runs_per_block, stopped_by)

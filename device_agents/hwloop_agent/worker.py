@@ -15,7 +15,7 @@ import sys
 import time
 from typing import Any, Callable, Dict, List, NoReturn, Optional
 
-from hwloop_agent import conditions, memory, statistics, timing
+from hwloop_agent import conditions, memory, pace, statistics, timing
 from hwloop_agent.protocol import Json, canonical_json, parse_json
 from hwloop_agent.runtimes import RUNTIMES, InvalidArtifactError, Runtime, UnsupportedError, output_faults
 from hwloop_agent.spec import check_timing
@@ -65,6 +65,7 @@ class Trial:
         self._spec: Json = request["spec"]
         self._artifact: Optional[str] = request["artifact_path"]
         self._cpus: List[int] = request["cpus"]
+        self._known_pace_ns: Optional[float] = request["pace_ns"]
         self._emit = emit
         self._files = files
         self._phases: Dict[str, float] = {}
@@ -130,18 +131,22 @@ class Trial:
         self._ended("warmup", began)
 
         began = self._phase("measuring")
-        before = conditions.look(self._files, self._cpus, clock)
+        known = self._known_pace_ns
+        if known is None:
+            known = pace.pace_of(pace.search(clock))
+        before = conditions.look(self._files, self._cpus)
         timing.time_block(run, warm.runs_per_block, clock)  # the look has cooled the caches
         used_before = conditions.read_usage(self._files, self._cpus, clock(), time.process_time_ns())
-        samples = timing.measure(run, warm.runs_per_block, rules, clock)
+        samples = timing.measure(run, warm.runs_per_block, rules, clock, known)
         used_after = conditions.read_usage(self._files, self._cpus, clock(), time.process_time_ns())
-        after = conditions.look(self._files, self._cpus, clock)
+        after = conditions.look(self._files, self._cpus)
         self._ended("measure", began)
 
         self._finish_memory(meter)
         found = conditions.compare(
             before, after, conditions.used_ratios(used_before, used_after, self._cpus), self._cpus
         )
+        found.update(conditions.paced(samples))
         self._part(latency=_latency(samples, warm, rules.confidence), conditions=found, memory=self._memory)
         faults = output_faults(outputs)
         if faults:
@@ -161,9 +166,10 @@ class Trial:
 
 
 def _latency(samples: timing.Samples, warm: timing.WarmUp, confidence: float) -> Json:
-    summary = statistics.summarize(samples.samples_ns, confidence)
+    summary = statistics.summarize(samples.used_ns, confidence)
     return {
         "samples_ns": samples.samples_ns,
+        "canary_ns": samples.canary_ns,
         "runs_per_block": samples.runs_per_block,
         "warmup_runs": warm.runs,
         "warmup_steady": warm.steady,
@@ -175,6 +181,7 @@ def _latency(samples: timing.Samples, warm: timing.WarmUp, confidence: float) ->
         "min_ns": round(summary.minimum, 1),
         "p90_ns": None if summary.p90 is None else round(summary.p90, 1),
         "n": summary.n,
+        "all_median_ns": round(statistics.median(samples.samples_ns), 1),
     }
 
 
@@ -201,24 +208,35 @@ def verdict_on(error: Exception, phase: str, runtime: str) -> Json:
     return {"status": "crashed", "reasons": [f"{_said(error)} while {phase}"]}
 
 
-def probe(runtime_name: str) -> Json:
-    """Import one runtime, as `facts` asks, and return what came of it."""
+def probe(runtime_name: str, emit: Emit) -> Json:
+    """Import one runtime and run a tiny network in it, as `facts` asks; return what came of it.
+
+    `import` and `run` are `ok`, or how the step ended; no `run` where the runtime has no network to try. What was
+    reached is reported before the step that may kill this process.
+    """
+    found: Json = {}
+    step, doing = "import", "importing"
     try:
         runtime = RUNTIMES[runtime_name]()
         runtime.import_()
-        return {"import": "ok", "version": runtime.version()}
+        found.update({"import": "ok", "version": runtime.version()})
+        emit({"event": "part", "part": found})
+        step, doing = "run", "running a tiny network"
+        if runtime.try_out():
+            found["run"] = "ok"
     except Exception as error:
-        return {"import": verdict_on(error, "importing", runtime_name)["status"], "reason": _said(error)}
+        found.update({step: verdict_on(error, doing, runtime_name)["status"], "reason": _said(error)})
+    return found
 
 
 def serve_request(request: Json, emit: Emit) -> None:
     """Do what one request asks and report it: a trial, the probe of a runtime, or the canary."""
     files = SysFiles(request["proc_root"], request["sys_root"])
     if request["mode"] == "canary":
-        emit({"event": "done", "result": conditions.spin_canary(time.perf_counter_ns)})
+        emit({"event": "done", "result": pace.summary(pace.search(time.perf_counter_ns))})
         return
     if request["mode"] == "probe":
-        emit({"event": "done", "result": probe(request["runtime"])})
+        emit({"event": "done", "result": probe(request["runtime"], emit)})
         return
     phase = "starting"
 

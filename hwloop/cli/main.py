@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import typer
 from rich.console import Console
 
 import hwloop
-from hwloop.cli import study
+from hwloop.cli import agent, device, study
 from hwloop.errors import HwloopError, UserError
 
 app = typer.Typer(
@@ -18,6 +19,8 @@ app = typer.Typer(
     add_completion=False,
 )
 study.register(app)
+device.register(app)
+agent.register(app)
 
 
 def _version(wanted: bool) -> None:
@@ -35,6 +38,9 @@ def _options(
 
 def main() -> None:
     """Entry point; exit codes: 0 done, 1 device or system failure, 2 bad input, 130 interrupted."""
+    # A waiting OpenMP thread that spins takes the core from the one it waits for: with another busy process on two
+    # cores, training took up to seven times as long. Read by torch when it is imported, so set before.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     errors = Console(stderr=True)
     try:
         app()

@@ -135,9 +135,10 @@ class AgentSession:
         """Bring the agent to the device if it is not there, start it, and take the device's lease.
 
         Args:
-            transport: the way to the device.
+            transport: the way to the device; the session closes it, also when it cannot be opened.
             session_id: names the session's directory on the device; the same id resumes it.
-            root: the agent's directory on the device, absolute; None for the transport's own choice.
+            root: the agent's directory on the device; None for the transport's own choice. Text is a path of the device
+                and absolute, a `Path` is one of this machine.
             worker_python: the device's interpreter that has the runtimes; None for the one that runs the agent.
             wait_s: how long to wait for somebody else's session to end.
             on_wait: told who holds the device, once and then every 15 s, while this waits.
@@ -150,7 +151,24 @@ class AgentSession:
         """
         if not protocol.SESSION_ID.match(session_id):
             raise ValueError("a session id is up to 64 of A-Z a-z 0-9 . _ -, a letter or digit first")
-        base = str(root) if root is not None else transport.default_root()
+        asked = _absolute(root) if root is not None else None
+        try:
+            return cls._open(transport, session_id, asked, worker_python, wait_s, on_wait)
+        except BaseException:
+            transport.close()
+            raise
+
+    @classmethod
+    def _open(
+        cls,
+        transport: Transport,
+        session_id: str,
+        root: str | None,
+        worker_python: str | None,
+        wait_s: float,
+        on_wait: Callable[[str], None] | None,
+    ) -> Self:
+        base = root if root is not None else transport.default_root()
         archive = build_zipapp()
         digest = sha256_of(archive).hexdigest()
         path = posixpath.join(base, "agents", digest, "agent.pyz")
@@ -228,7 +246,8 @@ class AgentSession:
         limit = trial_deadline_s(spec) if deadline_s is None else deadline_s
         whole = Deadline(limit + protocol.MAX_QUIET_S + TRIAL_SLACK_S)
         request = {"trial_id": trial_id, "spec": spec, "deadline_s": limit}
-        silence = REQUEST_S + len(spec) / 1e6
+        # Until it accepts, the agent may be hashing the artifact.
+        silence = REQUEST_S + (spec.get("artifact") or {}).get("size", 0) / 1e6
         answers = {"trial.accepted", "trial.phase", "trial.result", "trial.failed"}
         message_id = self._link.send("trial.run", request, whole.at_most(REQUEST_S))
         while True:
@@ -277,9 +296,15 @@ class AgentSession:
         self._ask("journal.ack", {"seq": seq}, "journal.acked")
 
     def close(self) -> None:
-        """End the session in order. An agent that is still busy is left to finish, journal and leave by itself."""
-        idle = self._link.say_goodbye(Deadline(CLOSE_S))
-        self._link.close(CLOSE_S, kill=idle)
+        """End the session in order. An agent that is still busy is left to finish, journal and leave by itself.
+
+        The session owns its transport: this closes that too.
+        """
+        try:
+            idle = self._link.say_goodbye(Deadline(CLOSE_S))
+            self._link.close(CLOSE_S, kill=idle)
+        finally:
+            self._transport.close()
 
     def __enter__(self) -> Self:
         return self
@@ -288,6 +313,13 @@ class AgentSession:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _absolute(root: Path | str) -> str:
+    path = str(root.absolute()) if isinstance(root, Path) else root
+    if not posixpath.isabs(path):
+        raise ValueError(f"the agent's directory {path!r} is not an absolute path")
+    return path
 
 
 def _who() -> str:

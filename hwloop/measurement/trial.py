@@ -20,8 +20,9 @@ class TimingProtocol:
         max_s: stop here even when the interval is still wide.
         min_blocks: at least this many samples.
         max_blocks: at most this many samples.
-        block_us: a sample is a block of runs that lasts at least this long.
-        target_relative_interval: stop when the interval of the median has this half-width, relative to the median.
+        block_us: a sample is a block of runs that lasts at least this long; a canary runs between blocks, and only
+            blocks during which the core ran at its full pace count.
+        target_relative_interval: stop when the interval of the median has this width, relative to the median.
         confidence: of that interval.
     """
 
@@ -31,7 +32,7 @@ class TimingProtocol:
     max_s: float = 2.0
     min_blocks: int = 15
     max_blocks: int = 5000
-    block_us: int = 200
+    block_us: int = 1500
     target_relative_interval: float = 0.01
     confidence: float = 0.95
 

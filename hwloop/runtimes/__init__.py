@@ -4,9 +4,20 @@ A room that must not import torch takes `Artifact` from `hwloop.runtimes.artifac
 """
 
 from hwloop.runtimes.artifact import Artifact, InputSpec
+from hwloop.runtimes.litert import LiteRtRuntime
 from hwloop.runtimes.onnxruntime import OnnxRuntime
 from hwloop.runtimes.registry import Runtime, get_runtime, list_runtimes, register
 
-__all__ = ["Artifact", "InputSpec", "OnnxRuntime", "Runtime", "get_runtime", "list_runtimes", "register"]
+__all__ = [
+    "Artifact",
+    "InputSpec",
+    "LiteRtRuntime",
+    "OnnxRuntime",
+    "Runtime",
+    "get_runtime",
+    "list_runtimes",
+    "register",
+]
 
+register(LiteRtRuntime())
 register(OnnxRuntime())

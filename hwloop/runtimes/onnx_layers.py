@@ -10,9 +10,9 @@ import numpy as np
 
 from hwloop.errors import ModelError
 from hwloop.layers import ACTIVATIONS, Layer
-from hwloop.layers.ops import channel_axis
 from hwloop.runtimes.artifact import InputSpec
-from hwloop.runtimes.onnx_builder import OPSET, Array, ModelBuilder
+from hwloop.runtimes.details import cuts, details, integers, operand
+from hwloop.runtimes.onnx_builder import OPSET, ModelBuilder
 
 BLOCK = 8
 """Channels per block of onnxruntime's blocked layout with AVX2."""
@@ -43,15 +43,15 @@ def layer_model(layer: Layer, seed: int) -> tuple[bytes, tuple[InputSpec, ...]]:
         if layer.activation == "hard_swish":
             result = _anchor(build, result)  # as the model's result it would not be fused
     data = build.finish(result)
-    return data, tuple(build.inputs)
+    return data, tuple(build.values.inputs)
 
 
 def _conv(build: ModelBuilder, data: str) -> str:
     layer = build.layer
-    inner = layer.in_channels // layer.groups
-    operands = [data, build.weight((layer.out_channels, inner, *layer.kernel), inner * math.prod(layer.kernel))]
-    if layer.bias:
-        operands.append(build.vector(layer.out_channels))
+    weight, bias = build.values.conv()
+    operands = [data, build.constant(weight)]
+    if bias is not None:
+        operands.append(build.constant(bias))
     residual = _anchor(build, build.input("residual", layer.output_shape)) if layer.residual else ""
     result = build.node("Conv", *operands, group=layer.groups, dilations=layer.dilation, **_window(layer))
     return build.node("Add", result, residual) if residual else result
@@ -68,14 +68,14 @@ def _anchor(build: ModelBuilder, data: str) -> str:
 
 def _linear(build: ModelBuilder, data: str) -> str:
     layer = build.layer
-    rows, columns = layer.out_channels, layer.in_channels
+    weight, bias = build.values.linear()
     matrix = len(layer.output_shape) == 2
     if matrix and layer.bias != layer.residual:
-        addend = build.vector(rows) if layer.bias else build.input("residual", layer.output_shape)
-        return build.node("Gemm", data, build.weight((rows, columns), columns), addend, transB=1)
-    result = build.node("MatMul", data, build.weight((columns, rows), columns))
-    if layer.bias:
-        result = build.node("Add", result, build.vector(rows))
+        addend = build.input("residual", layer.output_shape) if bias is None else build.constant(bias)
+        return build.node("Gemm", data, build.constant(weight), addend, transB=1)
+    result = build.node("MatMul", data, build.constant(np.ascontiguousarray(weight.T)))
+    if bias is not None:
+        result = build.node("Add", result, build.constant(bias))
     return build.node("Add", result, build.input("residual", layer.output_shape)) if layer.residual else result
 
 
@@ -113,30 +113,15 @@ def _global_pool(build: ModelBuilder, data: str) -> str:
 def _elementwise(build: ModelBuilder, *data: str) -> str:
     layer = build.layer
     op = {"add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div"}[layer.op]
-    return build.node(op, *data) if len(data) == 2 else build.node(op, *data, build.constant(_operand(layer)))
-
-
-def _operand(layer: Layer) -> Array:
-    """The constant of an elementwise layer; 1.5 everywhere, since values do not change the work."""
-    kind = _details(layer).get("const", "scalar")
-    shape = layer.output_shape
-    if kind == "scalar":
-        shape = ()
-    elif kind == "channel":
-        axis = channel_axis(layer.output_shape)
-        shape = tuple(size if at == axis else 1 for at, size in enumerate(layer.output_shape))
-    elif kind != "full":
-        shape = tuple(int(size) for size in kind.split("x"))
-    return np.full(shape, 1.5, np.float32)
+    return build.node(op, *data) if len(data) == 2 else build.node(op, *data, build.constant(operand(layer)))
 
 
 def _concat(build: ModelBuilder, *data: str) -> str:
-    return build.node("Concat", *data, axis=int(_details(build.layer)["axis"]))
+    return build.node("Concat", *data, axis=int(details(build.layer)["axis"]))
 
 
 def _batch_norm(build: ModelBuilder, data: str) -> str:
-    channels = build.layer.out_channels
-    return build.node("BatchNormalization", data, *(build.vector(channels) for _ in range(4)))
+    return build.node("BatchNormalization", data, *(build.constant(one) for one in build.values.batch_norm()))
 
 
 def _layer_norm(build: ModelBuilder, data: str) -> str:
@@ -146,13 +131,13 @@ def _layer_norm(build: ModelBuilder, data: str) -> str:
 
 def _softmax(build: ModelBuilder, data: str) -> str:
     op = "Softmax" if build.layer.op == "softmax" else "LogSoftmax"
-    return build.node(op, data, axis=int(_details(build.layer)["axis"]))
+    return build.node(op, data, axis=int(details(build.layer)["axis"]))
 
 
 def _reduce_mean(build: ModelBuilder, data: str) -> str:
     layer = build.layer
     keep = len(layer.output_shape) == len(layer.input_shapes[0])
-    return build.node("ReduceMean", data, axes=_integers(_details(layer)["axes"]), keepdims=int(keep))
+    return build.node("ReduceMean", data, axes=integers(details(layer)["axes"]), keepdims=int(keep))
 
 
 def _reshape(build: ModelBuilder, data: str) -> str:
@@ -164,28 +149,25 @@ def _flatten(build: ModelBuilder, data: str) -> str:
 
 
 def _transpose(build: ModelBuilder, data: str) -> str:
-    return build.node("Transpose", data, perm=_integers(_details(build.layer)["perm"]))
+    return build.node("Transpose", data, perm=integers(details(build.layer)["perm"]))
 
 
 def _slice(build: ModelBuilder, data: str) -> str:
-    details = _details(build.layer)
-    axes, starts, steps = (_integers(details[name]) for name in ("axes", "starts", "steps"))
-    ends = []
-    for axis, start, step in zip(axes, starts, steps, strict=True):
-        end = start + step * (build.layer.output_shape[axis] - 1) + (1 if step > 0 else -1)
-        ends.append(end if end >= 0 else -build.layer.input_shapes[0][axis] - 1)
+    kept = cuts(build.layer)
+    ends = [one.end if one.end >= 0 else -build.layer.input_shapes[0][one.axis] - 1 for one in kept]
+    starts, axes, steps = ([getattr(one, name) for one in kept] for name in ("start", "axis", "step"))
     return build.node("Slice", data, *(build.constant(np.array(one, np.int64)) for one in (starts, ends, axes, steps)))
 
 
 def _pad(build: ModelBuilder, data: str) -> str:
-    details = _details(build.layer)
-    pads = build.constant(np.array(_integers(details["pads"]), np.int64))
-    return build.node("Pad", data, pads, mode=details["mode"])
+    found = details(build.layer)
+    pads = build.constant(np.array(integers(found["pads"]), np.int64))
+    return build.node("Pad", data, pads, mode=found["mode"])
 
 
 def _resize(build: ModelBuilder, data: str) -> str:
     sizes = build.constant(np.array(build.layer.output_shape, np.int64))
-    mode = _details(build.layer)["mode"]
+    mode = details(build.layer)["mode"]
     if mode == "nearest":
         attributes = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
     else:
@@ -254,12 +236,3 @@ _BUILDERS: Mapping[str, Callable[..., str]] = {
     "pad": _pad,
     "resize": _resize,
 }
-
-
-def _details(layer: Layer) -> dict[str, str]:
-    """`detail` as names and values: "axes=2 starts=0 steps=2"."""
-    return dict(part.split("=", 1) for part in layer.detail.split()) if layer.detail else {}
-
-
-def _integers(text: str) -> list[int]:
-    return [int(value) for value in text.split(",")]

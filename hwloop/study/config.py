@@ -87,11 +87,11 @@ class MeasurementSection(_Section):
 
     runtime: str = "onnxruntime"
     processes: Positive = 2
-    attempts: Positive = 2
-    warmup_s: Seconds = 0.2
-    min_s: Seconds = 0.2
-    max_s: Seconds = 2.0
-    target_relative_interval: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
+    attempts: Positive = 3
+    warmup_s: Seconds = 0.1
+    min_s: Seconds = 0.1
+    max_s: Seconds = 0.5
+    target_relative_interval: Annotated[float, Field(gt=0, lt=0.5)] = 0.02
 
     @model_validator(mode="after")
     def _ordered(self) -> MeasurementSection:
@@ -104,7 +104,8 @@ class TableSection(_Section):
     """What the campaign measures: widths per layer axis, and whole networks."""
 
     levels: Annotated[int, Field(ge=2)] = 3
-    calibration_networks: Annotated[int, Field(ge=4)] = 24
+    processes: Positive = 1
+    calibration_networks: Annotated[int, Field(ge=4)] = 12
     holdout_networks: Annotated[int, Field(ge=4)] = 30
 
 
@@ -124,7 +125,7 @@ class SearchSection(_Section):
     objectives: Annotated[list[str], Field(min_length=1)] = ["error", "latency_ms", "peak_memory_mb"]
     population: Annotated[int, Field(ge=4)] = 24
     generations: Positive = 12
-    measured: Positive = 16
+    measured: Positive = 8
     networks: Positive = 5
 
 

@@ -41,8 +41,8 @@ threads = 1                          # of the runtime; more than one core is onl
 
 [measurement]
 runtime = "onnxruntime"
-processes = 2                        # fresh processes per number; their difference is the noise floor
-attempts = 2                         # a trial under bad conditions (a busy core, a changed clock) is tried again
+processes = 2                        # fresh processes per network; their difference is the noise floor
+attempts = 3                         # a trial under bad conditions (a busy core, a changed clock) is tried again
 warmup_s = $warmup_s
 min_s = $min_s                       # time at least this long …
 max_s = $max_s                       # … and at most this long,
@@ -55,6 +55,7 @@ recalibration_images = $recalibration # batch-norm statistics are re-estimated o
 
 [table]
 levels = 3                           # widths measured per axis of each layer; between them it is interpolated
+processes = 1                        # fresh processes per layer; whole networks and the front get the ones above
 calibration_networks = $calibration  # whole networks that correct the sum of layers
 holdout_networks = 30                # whole networks that the predictor is judged on and never sees
 
@@ -63,7 +64,7 @@ algorithm = "nsga2"
 objectives = ["error", "latency_ms", "peak_memory_mb"]   # also: parameters, macs
 population = $population
 generations = $generations
-measured = 16                        # so many networks of the front are measured on the device
+measured = 8                         # so many networks of the front are measured on the device
 networks = 5                         # so many of them are fine-tuned, exported and reported
 
 [finetune]
@@ -82,10 +83,10 @@ _COMMON = {
     "augment": "false",
     "warmup_s": "0.1",
     "min_s": "0.1",
-    "max_s": "1.0",
-    "target": "0.01",
+    "max_s": "0.5",
+    "target": "0.02",
     "recalibration": "500",
-    "calibration": "16",
+    "calibration": "12",
     "batch_size": "64",
 }
 

@@ -97,7 +97,7 @@ def _run(
             " set pruning.grain to a smaller number"
         )
     progress.say(f"pruning space: {len(moves.space.groups)} groups, {moves.space.size:.3g} candidates")
-    table = measure_layers(moves, config.table.levels, runtime, bench, identity, study)
+    table = measure_layers(moves, config.table, runtime, bench, identity, study)
     judged = fit_predictor(config, base, moves, table, runtime, bench, study, progress)
 
     found = _search(config, base, moves, judged.predictor, study, progress)
@@ -150,9 +150,9 @@ def _grain(
     progress: Progress,
 ) -> GrainSweep:
     if config.pruning.grain != "auto":
-        return GrainSweep("", (), (), config.pruning.grain, 0.0)
+        return GrainSweep("", (), (), config.pruning.grain, 0.0, learned=False)
     sweep = find_grain(moves, runtime, bench, study)
-    describe(sweep, progress)
+    progress.say(describe(sweep))
     return sweep
 
 
@@ -228,7 +228,7 @@ def _result(
         "confidence": bench.plan.timing.confidence,
         "measured_at": facts["measured_at"],
     }
-    notes = []
+    notes = [] if grain.learned or not grain.widths else [describe(grain)]
     if judged.predictor.missing:
         notes.append(f"never measured, so missing in every prediction: {', '.join(judged.predictor.missing)}")
     if found.exhausted:

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 from hwloop.layers import Layer
-from hwloop.measurement import Measurement, Subject, layer_design, noise_floor
-from hwloop.progress import Progress
+from hwloop.measurement import Measurement, Subject, layer_design
 from hwloop.runtimes import Runtime
+from hwloop.study.config import TableSection
 from hwloop.study.device import Bench, Identity
 from hwloop.study.directory import StudyDirectory
 from hwloop.study.space import Moves
 from hwloop.tables import Grain, LatencyTable, Row, learn_grain
 
 #: Output widths of the sweep that shows the grain: both edges of blocks of 8, 16 and 32, and one block in full.
-SWEEP = (17, 20, 24, 25, 29, 32, *range(33, 49), 52, 56, 57, 61, 64)
+SWEEP = (17, 20, 24, 25, 28, 32, 33, 34, 36, 38, 40, 41, 42, 44, 46, 48, 49, 52, 56, 57, 60, 64)
+
+#: Of so many widths there must be a trustworthy number, or the grain is not learned but assumed.
+FEWEST_WIDTHS = 12
+
+#: What is assumed then: finer steps would land on widths that blocked kernels handle badly (a layer of 41 channels can
+#: be slower than one of 48), coarser ones only leave candidates out.
+ASSUMED_GRAIN = 8
+
+#: A sweep has one process per width, so its trials get more attempts at good conditions.
+SWEEP_ATTEMPTS = 5
+
+#: Relative noise of one point of the sweep, measured in one process.
+SWEEP_NOISE = 0.03
 
 
 @dataclass(frozen=True)
@@ -26,7 +39,9 @@ class GrainSweep:
         layer: key of the layer whose output width was swept.
         widths: the output widths.
         latencies_ms: one per width.
-        grain: what was learned.
+        grain: channels per step.
+        evidence: how much better the staircase explains the sweep than a line, see `hwloop.tables.Grain`.
+        learned: False when the conditions were too bad to learn it and `ASSUMED_GRAIN` stands in.
     """
 
     layer: str
@@ -34,6 +49,7 @@ class GrainSweep:
     latencies_ms: tuple[float, ...]
     grain: int
     evidence: float
+    learned: bool
 
 
 def find_grain(moves: Moves, runtime: Runtime, bench: Bench, study: StudyDirectory) -> GrainSweep:
@@ -44,35 +60,36 @@ def find_grain(moves: Moves, runtime: Runtime, bench: Bench, study: StudyDirecto
     """
     if study.has("grain.json"):
         known = study.read_json("grain.json")
-        return GrainSweep(
-            known["layer"],
-            tuple(known["widths"]),
-            tuple(known["latencies_ms"]),
-            known["grain"],
-            known["evidence"],
-        )
+        return GrainSweep(**{**known, "widths": tuple(known["widths"]), "latencies_ms": tuple(known["latencies_ms"])})
     swept = _sweep(moves.network.layers)
     if not swept:
-        sweep = GrainSweep("", (), (), 1, 0.0)
+        sweep = GrainSweep("", (), (), 1, 0.0, learned=True)
     else:
         subjects = [Subject(layer.key, runtime.layer(layer)) for layer in swept]
-        measured = bench.measure(subjects, "grain of the device")
-        used = [(layer, measured[layer.key]) for layer in swept if measured[layer.key].usable]
+        careful = replace(bench, plan=replace(bench.plan, processes=1, attempts=SWEEP_ATTEMPTS))
+        measured = careful.measure(subjects, "grain of the device")
+        # A degraded number is too slow by an unknown amount: enough of them look like steps.
+        used = [(layer, measured[layer.key]) for layer in swept if measured[layer.key].status == "ok"]
         widths = tuple(layer.out_channels for layer, _ in used)
         latencies = tuple(m.latency_ms for _, m in used)
-        grain: Grain = learn_grain(widths, latencies, noise_floor([m for _, m in used]))
-        sweep = GrainSweep(swept[-1].key, widths, latencies, grain.step, grain.evidence)
-    study.write_json("grain.json", sweep.__dict__)
+        if len(used) < FEWEST_WIDTHS:
+            sweep = GrainSweep(swept[-1].key, widths, latencies, ASSUMED_GRAIN, 0.0, learned=False)
+        else:
+            grain: Grain = learn_grain(widths, latencies, SWEEP_NOISE)
+            sweep = GrainSweep(swept[-1].key, widths, latencies, grain.step, grain.evidence, learned=True)
+    study.write_json("grain.json", asdict(sweep))
     return sweep
 
 
 def measure_layers(
-    moves: Moves, levels: int, runtime: Runtime, bench: Bench, identity: Identity, study: StudyDirectory
+    moves: Moves, section: TableSection, runtime: Runtime, bench: Bench, identity: Identity, study: StudyDirectory
 ) -> LatencyTable:
     """Measure the layers that the space can produce, and write the table."""
-    designed = layer_design(moves.scalable, [moves.space.levels(g) for g in range(len(moves.space.groups))], levels)
+    designed = layer_design(
+        moves.scalable, [moves.space.levels(g) for g in range(len(moves.space.groups))], section.levels
+    )
     subjects = [Subject(layer.key, runtime.layer(layer)) for layer in designed]
-    measured = bench.measure(subjects, "layers for the latency table")
+    measured = bench.measure(subjects, "layers for the latency table", section.processes)
     by_key = {layer.key: layer for layer in designed}
     rows = [_row(by_key[key], m, bench, identity) for key, m in measured.items()]
     table = LatencyTable(rows, grain=moves.space.grain)
@@ -80,12 +97,16 @@ def measure_layers(
     return table
 
 
-def describe(grain: GrainSweep, progress: Progress) -> None:
-    """Tell what the sweep showed."""
+def describe(grain: GrainSweep) -> str:
+    """What the sweep showed, in one sentence."""
+    if not grain.learned:
+        return (
+            f"grain of the device: not learned, only {len(grain.widths)} of {len(SWEEP)} widths could be measured under"
+            f" good conditions; {grain.grain} channels are assumed (pruning.grain sets another)"
+        )
     if grain.grain > 1:
-        progress.say(f"grain of the device: {grain.grain} channels (evidence {grain.evidence:.0f})")
-    else:
-        progress.say("grain of the device: no staircase seen, widths move channel by channel")
+        return f"grain of the device: {grain.grain} channels (evidence {grain.evidence:.0f})"
+    return "grain of the device: no staircase seen, widths move channel by channel"
 
 
 def _sweep(layers: Sequence[Layer]) -> list[Layer]:

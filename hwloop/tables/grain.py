@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,6 +25,9 @@ FEWEST_WIDTHS = 4
 DEFAULT_NOISE = 0.01
 """Relative noise of a latency where none was measured."""
 
+DOUBLING = 3.0
+"""Price of each doubling of the step, in units of the criterion (twice the log-likelihood)."""
+
 LEAST_NOISE = 1e-6
 """No sweep is taken to be more precise than this."""
 
@@ -40,47 +42,31 @@ class Grain:
 
     Attributes:
         step: channels per step; 1 when nothing coarser is proven.
-        evidence: how much better the step explains the sweep than a smooth curve does, in units of the criterion
-            (twice the log-likelihood ratio less the price of the parameters); 0 when `step` is 1. Above 10 is beyond
-            doubt.
+        evidence: how much better the step explains the sweep than a smooth curve does, in units of the
+            criterion (twice the log-likelihood ratio less the price of the parameters); 0 when `step` is 1.
+            Above 10 is beyond doubt.
         scores: the criterion of every step that was tried; the smallest won.
-        fits: what every step explains.
         points: latencies in the sweep (or sweeps).
-        noise: the relative standard deviation that a latency was taken to have.
     """
 
     step: int
     evidence: float
     scores: Mapping[int, float]
-    fits: Mapping[int, Fit]
     points: int
-    noise: float
-
-
-class Fit(NamedTuple):
-    """The best curve over the widths rounded up to a step.
-
-    Attributes:
-        misfit: mean squared relative residual.
-        parameters: of the curve, or curves when sweeps are pooled.
-    """
-
-    misfit: float
-    parameters: int
 
 
 def learn_grain(widths: ArrayLike, latencies_ms: ArrayLike, noise: float = DEFAULT_NOISE) -> Grain:
     """Learn the step of the staircase from a sweep of one convolution's output channels.
 
     For each step s the latency is fitted, by least squares on relative residuals, as a function of
-    ``ceil(width / s) * s``: as a polynomial of degree 1 to 3 (0 too for s = 1), or, for s above 1, with a level of its
-    own for each block. Free levels matter: onnxruntime with AVX2 takes four blocks of 8 at once, so its steps are far
-    from equal in height.
+    ``ceil(width / s) * s``: as a polynomial of degree 1 to 3 (0 too for s = 1), or, for s above 1, with a
+    level of its own for each block. Free levels matter: onnxruntime with AVX2 takes four blocks of 8 at once,
+    so its steps are far from equal in height.
 
-    Curves are compared by ``n log(mean squared residual + noise²) + log(n) (parameters + log2(s))``: the Bayesian
-    information criterion with a likelihood that gains little from residuals below the noise, and a price for each
-    doubling of the step. So a coarser step must earn its place, and among steps that explain the sweep equally well
-    the smallest is taken.
+    Curves are compared by ``n log(mean squared residual + noise²) + log(n) parameters + DOUBLING log2(s)``:
+    the Bayesian information criterion with a likelihood that gains little from residuals below the noise, and
+    a price for each doubling of the step. So a coarser step must earn its place, and among steps that explain
+    the sweep equally well the smallest is taken.
 
     Args:
         widths: (n,) channels, at least `FEWEST_WIDTHS` different ones.
@@ -102,46 +88,40 @@ def learn_grain(widths: ArrayLike, latencies_ms: ArrayLike, noise: float = DEFAU
     if len(np.unique(channels)) < FEWEST_WIDTHS:
         raise UserError(f"a sweep needs at least {FEWEST_WIDTHS} different widths, got {len(np.unique(channels))}")
     known_noise = noise if math.isfinite(noise) else DEFAULT_NOISE
-    fits = {
-        step: _fit(np.ceil(channels / step), latency, step, known_noise)
+    plain = {
+        step: _criterion(np.ceil(channels / step), latency, step, max(known_noise, LEAST_NOISE))
         for step in STEPS
         if step == 1 or step <= channels.max()
     }
-    return _best(fits, len(channels), known_noise)
+    return _best(plain, len(channels))
 
 
 def pool_grains(grains: Sequence[Grain]) -> Grain:
     """The grain on which several sweeps of one device agree best.
 
-    Every sweep keeps its own curve; their squared residuals and parameters are put together, and the price of a step
-    is paid once. Steps that one of the sweeps was too narrow to show are left out. Without sweeps the step is 1.
+    Every sweep keeps its own curve. The criteria are added, so a sweep that was disturbed has little to say,
+    and the price of a step is paid once. Steps that one of the sweeps was too narrow to show are left out.
+    Without sweeps the step is 1.
     """
     if not grains:
-        return Grain(1, 0.0, {1: 0.0}, {1: Fit(0.0, 0)}, 0, DEFAULT_NOISE)
-    points = sum(grain.points for grain in grains)
-    common = [step for step in STEPS if all(step in grain.fits for grain in grains)]
-    fits = {
-        step: Fit(
-            math.fsum(grain.fits[step].misfit * grain.points for grain in grains) / points,
-            sum(grain.fits[step].parameters for grain in grains),
-        )
-        for step in common
-    }
-    return _best(fits, points, max(grain.noise for grain in grains))
+        return Grain(1, 0.0, {1: 0.0}, 0)
+    common = [step for step in STEPS if all(step in grain.scores for grain in grains)]
+    plain = {step: math.fsum(grain.scores[step] - _price(step) for grain in grains) for step in common}
+    return _best(plain, sum(grain.points for grain in grains))
 
 
-def _best(fits: Mapping[int, Fit], points: int, noise: float) -> Grain:
-    scores = {step: _criterion(fit, points, noise) + math.log(points) * math.log2(step) for step, fit in fits.items()}
+def _price(step: int) -> float:
+    return DOUBLING * math.log2(step)
+
+
+def _best(plain: Mapping[int, float], points: int) -> Grain:
+    scores = {step: score + _price(step) for step, score in plain.items()}
     step = min(scores, key=lambda s: (scores[s], s))
-    return Grain(step, scores[1] - scores[step], scores, dict(fits), points, noise)
+    return Grain(step, scores[1] - scores[step], scores, points)
 
 
-def _criterion(fit: Fit, points: int, noise: float) -> float:
-    variance = fit.misfit + max(noise, LEAST_NOISE) ** 2
-    return points * math.log(variance) + math.log(points) * fit.parameters
-
-
-def _fit(blocks: NDArray[np.float64], latency: NDArray[np.float64], step: int, noise: float) -> Fit:
+def _criterion(blocks: NDArray[np.float64], latency: NDArray[np.float64], step: int, noise: float) -> float:
+    """The smallest criterion of a curve over the blocks, without the price of the step."""
     levels, level = np.unique(blocks, return_inverse=True)
     degrees = [degree for degree in DEGREES if degree + 1 < len(levels) and (degree > 0 or step == 1)]
     designs = [np.vander(blocks / blocks.max(), degree + 1) for degree in degrees]
@@ -149,8 +129,12 @@ def _fit(blocks: NDArray[np.float64], latency: NDArray[np.float64], step: int, n
         designs.append(np.eye(len(levels))[level.ravel()])
     if not designs:  # two levels, or one: nothing but a line is left
         designs.append(np.vander(blocks / blocks.max(), 2))
-    fits = [Fit(_misfit(design, latency), design.shape[1]) for design in designs]
-    return min(fits, key=lambda fit: _criterion(fit, len(latency), noise))
+    count = len(latency)
+    scores = [
+        count * math.log(_misfit(design, latency) + noise**2) + math.log(count) * int(design.shape[1])
+        for design in designs
+    ]
+    return min(scores)
 
 
 def _misfit(design: NDArray[np.float64], latency: NDArray[np.float64]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -38,18 +39,23 @@ def children() -> set[int]:
     return found
 
 
+def open_files() -> set[str]:
+    """Every open descriptor with what it points at, less the one that lists them."""
+    found = set()
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found.add(f"{link.name} -> {link.readlink()}")
+    return {text for text in found if not text.endswith("/fd")}
+
+
 @pytest.fixture(autouse=True)
 def no_leaks() -> Iterator[None]:
     """Fails a test that leaves a file descriptor or a child process behind."""
-    files, processes = set(os.listdir("/proc/self/fd")), children()
+    files, processes = open_files(), children()
     yield
     assert not children() - processes, "child processes left behind"
-    left = {fd: os.readlink(f"/proc/self/fd/{fd}") for fd in set(os.listdir("/proc/self/fd")) - files if _is_open(fd)}
+    left = open_files() - files
     assert not left, f"file descriptors left open: {left}"
-
-
-def _is_open(descriptor: str) -> bool:
-    return os.path.lexists(f"/proc/self/fd/{descriptor}")
 
 
 class RawAgent:
@@ -169,7 +175,9 @@ def agent(start_agent: Callable[..., RawAgent]) -> RawAgent:
 def null_spec() -> Callable[..., dict[str, Any]]:
     """Makes specs of the null runtime; keyword arguments are its options."""
 
-    def make(replicate: int = 0, threads: int = 1, timing: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
+    def make(
+        replicate: int = 0, threads: int = 1, timing: dict[str, Any] | None = None, **options: Any
+    ) -> dict[str, Any]:
         return {
             "artifact": None,
             "runtime": "null",

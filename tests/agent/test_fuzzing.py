@@ -6,6 +6,7 @@ import json
 import random
 import subprocess
 import sys
+from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,20 +18,30 @@ from hwloop_agent.protocol import FrameError, LineReader, Message
 CODES = {"oversize", "utf8", "json", "number", "duplicate", "depth", "text", "envelope", "version", "type"}
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**18), 10**18) | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**18), 10**18)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXT,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
     max_leaves=12,
 )
 BODIES = st.dictionaries(TEXT, VALUES, max_size=5)
 
 
-@settings(max_examples=500, deadline=None)
+def code_of(line: bytes) -> str:
+    """The name of what is wrong with a line, "" when nothing is."""
+    try:
+        protocol.decode(line, protocol.HOST_TYPES)
+    except FrameError as error:
+        return error.code
+    return ""
+
+
+@settings(max_examples=300, deadline=None)
 @given(data=st.binary(max_size=400))
 def test_any_bytes_are_a_message_or_a_named_error(data: bytes) -> None:
-    try:
-        protocol.decode(data, protocol.HOST_TYPES)
-    except FrameError as error:
-        assert error.code in CODES
+    assert code_of(data) in CODES | {""}
 
 
 @settings(max_examples=300, deadline=None)
@@ -41,10 +52,7 @@ def test_messages_read_back_and_mutated_ones_are_named(body, id_, seq, data) -> 
     assert protocol.decode(line, protocol.HOST_TYPES) == message
     place = data.draw(st.integers(0, len(line) - 1))
     mutated = line[:place] + data.draw(st.binary(max_size=3)) + line[place + 1 :]
-    try:
-        protocol.decode(mutated, protocol.HOST_TYPES)
-    except FrameError as error:
-        assert error.code in CODES
+    assert code_of(mutated) in CODES | {""}
 
 
 @settings(max_examples=300, deadline=None)
@@ -59,7 +67,7 @@ def test_lines_do_not_depend_on_the_pieces_and_memory_is_bounded(pieces) -> None
     assert [getattr(one, "code", one) for one in found] == [getattr(one, "code", one) for one in expected]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(records=st.lists(BODIES, max_size=5), tail=st.binary(max_size=30), data=st.data())
 def test_a_journal_keeps_a_prefix_of_what_was_appended(tmp_path_factory, records, tail, data) -> None:
     path = tmp_path_factory.mktemp("journal") / "j"
@@ -76,7 +84,7 @@ def test_a_journal_keeps_a_prefix_of_what_was_appended(tmp_path_factory, records
     with Journal.open(path, sync=False) as journal:
         assert (journal.records, journal.cut_bytes) == (kept, cut)
         if cut:
-            assert damaged.endswith(open(journal.cut_path, "rb").read())
+            assert damaged.endswith(Path(journal.cut_path).read_bytes())
         journal.append({"next": True})
     assert read_records(path) == ([*kept, {"next": True}], 0)
 
@@ -92,7 +100,15 @@ def test_no_bytes_make_a_record_without_its_checksum(data, record) -> None:
 def test_a_real_agent_survives_a_thousand_hostile_lines(archive, tmp_path) -> None:
     nonce = "0123456789abcdef"
     draw = random.Random(11)
-    spec = {"artifact": None, "runtime": "null", "options": {}, "inputs": [], "threads": 1, "replicate": 0, "timing": {}}
+    spec = {
+        "artifact": None,
+        "runtime": "null",
+        "options": {},
+        "inputs": [],
+        "threads": 1,
+        "replicate": 0,
+        "timing": {},
+    }
     bodies = [
         {"proto": [1], "nonce": nonce},
         {"trial_id": protocol.trial_id(spec), "spec": spec, "deadline_s": 5},
@@ -110,7 +126,9 @@ def test_a_real_agent_survives_a_thousand_hostile_lines(archive, tmp_path) -> No
             for _ in range(draw.choice([0, 1, 1, 3])):
                 line[draw.randrange(len(line) - 1)] = draw.randrange(256)
             lines.append(bytes(line))
-        done = subprocess.run([*argv, "--session", f"s{session}"], input=b"".join(lines), capture_output=True, timeout=60)
+        done = subprocess.run(
+            [*argv, "--session", f"s{session}"], input=b"".join(lines), capture_output=True, timeout=60
+        )
         assert done.returncode in (0, 4), done.stderr
         assert b"Traceback" not in done.stderr
         answers = [protocol.decode(line, protocol.AGENT_TYPES) for line in done.stdout.splitlines()[1:]]

@@ -1,4 +1,4 @@
-"""The agent runs on boards whose Python is 3.8: its files parse as 3.8, and its portable tests run under real old and new ones."""
+"""The agent runs on boards with Python 3.8: its files parse as that, and its portable tests run under real ones."""
 
 import ast
 import os

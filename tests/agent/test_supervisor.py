@@ -92,9 +92,16 @@ def test_a_second_session_is_told_who_holds_the_device(agent, start_agent):
 
 def test_the_session_is_private(agent, tmp_path):
     root = tmp_path / "root"
-    for folder in (root, root / "sessions/s1", root / "sessions/s1/artifacts"):
+    for folder in (root / "sessions", root / "sessions/s1", root / "sessions/s1/artifacts"):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert stat.S_IMODE((root / "sessions/s1/journal.ndjson").stat().st_mode) == 0o600
+
+
+def test_a_directory_of_the_user_keeps_its_mode(start_agent, tmp_path):
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root").chmod(0o755)
+    assert start_agent().hello()["type"] == "hello"
+    assert stat.S_IMODE((tmp_path / "root").stat().st_mode) == 0o755
 
 
 def test_a_directory_that_is_a_link_elsewhere_is_refused(start_agent, tmp_path):
@@ -189,7 +196,7 @@ def test_it_does_the_same_when_nobody_reads_it_any_more(agent, null_spec, tmp_pa
     agent.send("trial.run", {"trial_id": protocol.trial_id(spec), "spec": spec, "deadline_s": 30})
     agent.wait_for_phase("importing")
     agent.process.stdout.close()
-    assert agent.end() == 0
+    assert agent.process.wait(30) == 0
     assert len(read_records(tmp_path / "root/sessions/s1/journal.ndjson")[0]) == 1
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -37,14 +37,22 @@ def children() -> set[int]:
     return found
 
 
+def open_files() -> set[str]:
+    """Every open descriptor with what it points at, less the one that lists them."""
+    found = set()
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found.add(f"{link.name} -> {link.readlink()}")
+    return {text for text in found if not text.endswith("/fd")}
+
+
 @pytest.fixture(autouse=True)
 def no_leaks() -> Iterator[None]:
     """Fails a test that leaves a file descriptor or a child process behind."""
-    files, processes = set(os.listdir("/proc/self/fd")), children()
+    files, processes = open_files(), children()
     yield
     assert not children() - processes, "child processes left behind"
-    new = set(os.listdir("/proc/self/fd")) - files
-    left = {fd: os.readlink(f"/proc/self/fd/{fd}") for fd in new if os.path.lexists(f"/proc/self/fd/{fd}")}
+    left = open_files() - files
     assert not left, f"file descriptors left open: {left}"
 
 
@@ -59,7 +67,9 @@ class Model:
     def sha256(self) -> str:
         return hashlib.sha256(self.data).hexdigest()
 
-    def spec(self, replicate: int = 0, threads: int = 1, timing: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
+    def spec(
+        self, replicate: int = 0, threads: int = 1, timing: dict[str, Any] | None = None, **options: Any
+    ) -> dict[str, Any]:
         return {
             "artifact": {"sha256": self.sha256, "suffix": ".onnx", "size": len(self.data)},
             "runtime": "onnxruntime",

@@ -123,16 +123,16 @@ def test_a_host_that_dies_during_a_trial_finds_its_record_later(tmp_path, open_s
     spec = null_spec(timing={"min_s": 0.5, "max_s": 1.0})
     session = AgentSession.open(LocalTransport(), session_id="s1", root=tmp_path / "root")
 
-    class Died(Exception):
+    class DiedError(Exception):
         pass
 
     def die(phase):
         if phase == "measuring":
-            raise Died
+            raise DiedError
 
     try:
         session.run_trial(protocol.trial_id(spec), spec, on_phase=die)
-    except Died:
+    except DiedError:
         session.close()
     again = open_session()
     assert [record["trial_id"] for record in again.finished()] == [protocol.trial_id(spec)]

@@ -22,7 +22,8 @@ source = "digits"
 [training]
 epochs = 2
 [measurement]
-processes = 2
+processes = 1
+attempts = 1
 warmup_s = 0.02
 min_s = 0.02
 max_s = 0.1
@@ -36,7 +37,7 @@ grain = 8
 recalibration_images = 64
 [search]
 population = 8
-generations = 6
+generations = 5
 measured = 4
 networks = 2
 [finetune]

@@ -54,7 +54,10 @@ def output_faults(outputs: List[Output]) -> List[str]:
 
 
 class Runtime:
-    """What a worker asks of a runtime, in this order: `prepare`, `import_`, `version`, `load`, `runner`, `outputs`."""
+    """What a worker asks of a runtime, in this order: `prepare`, `import_`, `version`, `load`, `runner`, `outputs`.
+
+    A probe asks for `import_`, `version`, `try_out`.
+    """
 
     name = ""
 
@@ -72,6 +75,10 @@ class Runtime:
     def version(self) -> str:
         """Return the library's version."""
         raise NotImplementedError
+
+    def try_out(self) -> bool:
+        """Run the smallest network once, for builds that import well and die in their first run; False without one."""
+        return False
 
     def load(self, path: str, inputs: List[Dict[str, Any]], threads: int, options: Dict[str, Any]) -> None:
         """Load the artifact at `path` and draw the inputs.
@@ -101,12 +108,18 @@ def _onnxruntime() -> Runtime:
     return OnnxRuntime()
 
 
+def _litert() -> Runtime:
+    from hwloop_agent.runtimes.litert_runtime import LiteRtRuntime
+
+    return LiteRtRuntime()
+
+
 def _null() -> Runtime:
     from hwloop_agent.runtimes.null_runtime import NullRuntime
 
     return NullRuntime()
 
 
-RUNTIMES: Dict[str, Callable[[], Runtime]] = {"onnxruntime": _onnxruntime, "null": _null}
+RUNTIMES: Dict[str, Callable[[], Runtime]] = {"litert": _litert, "onnxruntime": _onnxruntime, "null": _null}
 # Runtimes that a trial may run without an artifact, and those that `facts` has no reason to probe.
 WITHOUT_ARTIFACT = frozenset(["null"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from functools import partial
 from typing import Any, Callable, Dict, List
 
@@ -15,6 +16,14 @@ LEVELS = {
 }
 OPTIONS = frozenset(["free_dimensions", "graph_optimization", "inter_op_threads", "providers"])
 QUIET = 3  # errors only: version 1.23 prints a warning about device discovery on every board
+
+# The smallest network that does arithmetic: a 1x1 convolution over four channels of 4x4, without a bias.
+TINY_INPUT, TINY_SHAPE = "x", (1, 4, 4, 4)
+TINY_MODEL = (
+    "CAcSADqfAQoPCgF4CgF3EgF5IgRDb252EgFnKk8IBAgECAEIARABQgF3SkAAAAA/AAAAPwAAAD8AAAA/AAAAPwAAAD8AAAA/AAAAPwAAAD8AAAA/"
+    "AAAAPwAAAD8AAAA/AAAAPwAAAD8AAAA/WhsKAXgSFgoUCAESEAoCCAEKAggECgIIBAoCCARiGwoBeRIWChQIARIQCgIIAQoCCAQKAggECgIIBEIE"
+    "CgAQDQ=="
+)
 
 
 class OnnxRuntime(Runtime):
@@ -45,6 +54,16 @@ class OnnxRuntime(Runtime):
     def version(self) -> str:
         """See `Runtime.version`."""
         return str(self._ort.__version__)
+
+    def try_out(self) -> bool:
+        """See `Runtime.try_out`."""
+        spec = {"name": TINY_INPUT, "shape": list(TINY_SHAPE), "dtype": "float32", "distribution": "normal", "seed": 0}
+        settings = self._ort.SessionOptions()
+        settings.intra_op_num_threads = 1
+        settings.log_severity_level = QUIET
+        session = self._ort.InferenceSession(b64decode(TINY_MODEL), settings, providers=["CPUExecutionProvider"])
+        session.run(None, {TINY_INPUT: self._draw(spec)})
+        return True
 
     def load(self, path: str, inputs: List[Dict[str, Any]], threads: int, options: Dict[str, Any]) -> None:
         """See `Runtime.load`."""

@@ -73,5 +73,19 @@ class Transport(Protocol):
             TransportError: the device cannot be asked.
         """
 
+    def free_bytes(self, remote_path: str) -> int | None:
+        """Return what the file system of an existing path has left for us; None where the device does not tell.
+
+        Raises:
+            TransportError: the device cannot be asked.
+        """
+
     def default_root(self) -> str:
-        """Return the absolute path of the agent's directory on the device."""
+        """Return the absolute path of the agent's directory on the device.
+
+        Raises:
+            TransportError: the device cannot be asked.
+        """
+
+    def close(self) -> None:
+        """Let go of the connection, if there is one; the next call connects anew. Closing twice does nothing."""

@@ -168,6 +168,17 @@ class LocalTransport:
         except OSError as error:
             raise TransportError(f"{remote_path} cannot be looked at: {error.strerror}") from error
 
+    def free_bytes(self, remote_path: str) -> int | None:
+        """See `Transport.free_bytes`."""
+        try:
+            found = os.statvfs(remote_path)
+        except OSError:
+            return None
+        return found.f_frsize * found.f_bavail
+
+    def close(self) -> None:
+        """See `Transport.close`; there is no connection."""
+
     def default_root(self) -> str:
         """See `Transport.default_root`: `hwloop` in the user's cache directory (XDG_CACHE_HOME, else ~/.cache)."""
         cache = os.environ.get("XDG_CACHE_HOME", "")

@@ -1,8 +1,12 @@
 """Runs under every Python from 3.8. The clock is a number that the fake runtime moves; nothing waits."""
 
+# Old Pythons have no pytest here, so these are unittest's assertions, and the code is what 3.8 can do.
+# ruff: noqa: PT009
+
 import unittest
 
-from hwloop_agent import timing
+from hwloop_agent import pace, timing
+from hwloop_agent.statistics import median
 
 SPEC = timing.TimingSpec(
     warmup_s=0.5,
@@ -123,12 +127,49 @@ class StopTest(unittest.TestCase):
         asked = []
         rule = timing.StopRule(SPEC)
         original = rule._is_narrow
-        rule._is_narrow = lambda samples: asked.append(len(samples)) or original(samples)
-        samples = []
+        rule._is_narrow = lambda samples, canaries: asked.append(len(samples)) or original(samples, canaries)
+        samples, canaries = [], [100]
         for i in range(1999):
             samples.append(float(1 + i % 50))
-            self.assertIsNone(rule.decide(samples, 1_000_000_000))
+            canaries.append(100)
+            self.assertIsNone(rule.decide(samples, canaries, 1_000_000_000))
         self.assertLess(len(asked), 25)
+
+
+class PaceTest(unittest.TestCase):
+    """A core that is shared most of the time: everything on it, the canary too, takes twice as long then."""
+
+    def measure(self, slow_ms, period_ms, known_pace_ns=None):
+        now = [0]
+
+        def spend(nanoseconds):
+            while nanoseconds > 0:
+                shared = now[0] // 1_000_000 % period_ms < slow_ms
+                step = min(nanoseconds * (2 if shared else 1), 10_000)
+                now[0] += step
+                nanoseconds -= step / (2 if shared else 1)
+
+        original = pace.spin
+        pace.spin = lambda: spend(100_000)
+        try:
+            found = timing.measure(lambda: spend(1_000_000), 1, SPEC, lambda: int(now[0]), known_pace_ns)
+        finally:
+            pace.spin = original
+        return found
+
+    def test_the_clean_median_is_that_of_the_free_core(self):
+        found = self.measure(slow_ms=40, period_ms=50)
+        self.assertEqual(found.stopped_by, "interval")
+        self.assertLess(abs(median(found.used_ns) - 1_000_000), 20_000)
+        self.assertGreater(median(found.samples_ns), 1_500_000)
+        self.assertEqual(len(found.canary_ns), len(found.samples_ns) + 1)
+        self.assertEqual(len(found.clean), len(found.samples_ns))
+
+    def test_a_core_that_is_never_free_is_known_by_the_pace_of_earlier_trials(self):
+        found = self.measure(slow_ms=50, period_ms=50, known_pace_ns=100_000)
+        self.assertEqual(found.stopped_by, "max_s")
+        self.assertEqual(sum(found.clean), 0)
+        self.assertEqual(found.used_ns, found.samples_ns)
 
 
 class BlockTest(unittest.TestCase):

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from hwloop.datasets import DataConfig, load_images
+from hwloop.errors import StudyError
+from hwloop.models import build_model, load_weights
+from hwloop.progress import Silent
+from hwloop.pruning import PruningSpace, rebuild
+from hwloop.study import load_config, run_study
+from hwloop.tables import LatencyTable
+from hwloop_agent.journal import read_records
+from tests.study.killing import TINY, finish, write_study
+
+Finished = tuple[Path, Path, dict[str, Any]]
+
+
+def copy_of(finished: Finished, folder: Path) -> Path:
+    """The finished study, to damage."""
+    study = write_study(folder)
+    shutil.copytree(finished[0].parent / "study", folder / "study")
+    return study
+
+
+def test_the_front_is_measured_and_every_number_has_its_interval(finished: Finished) -> None:
+    networks = finished[2]["networks"]
+    assert networks[0]["name"] == "base"
+    assert len(networks) >= 2
+    for network in networks:
+        assert network["measured_low_ms"] <= network["measured_ms"] <= network["measured_high_ms"]
+        assert network["predicted_low_ms"] <= network["predicted_ms"] <= network["predicted_high_ms"]
+        assert network["peak_bytes"] > network["model_bytes"] > 0
+        assert network["speedup_low"] <= network["speedup"] <= network["speedup_high"]
+    assert finished[2]["predictor"]["networks"] == 4
+
+
+def test_every_exported_file_has_the_stated_accuracy_in_plain_onnxruntime(finished: Finished) -> None:
+    study, _, result = finished
+    test = load_images(DataConfig(source="digits", validation=0.2, test_fraction=0.2, seed=0)).test
+    for network in result["networks"]:
+        path = study.parent / "study" / "models" / f"{network['name']}.onnx"
+        onnx.checker.check_model(onnx.load(path))
+        session = onnxruntime.InferenceSession(path)
+        # One image at a time, as on a device; the report counted in batches.
+        predicted = [int(np.argmax(session.run(None, {"input": image[None]})[0])) for image in test.images]
+        correct = int((np.array(predicted) == test.labels).sum())
+        assert correct == network["test_correct"]
+        assert correct / len(test.labels) == network["test_accuracy"]
+
+
+def test_the_csv_holds_what_the_terminal_shows(finished: Finished) -> None:
+    with (finished[0].parent / "study" / "front.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["name"] for row in rows] == [n["name"] for n in finished[2]["networks"]]
+    assert [float(row["measured_ms"]) for row in rows] == [n["measured_ms"] for n in finished[2]["networks"]]
+
+
+def test_the_report_is_one_file_that_asks_no_network(finished: Finished) -> None:
+    page = (finished[0].parent / "study" / "report.html").read_text()
+    for network in finished[2]["networks"]:
+        assert f"{network['measured_ms']:.4f} ms" in page
+    assert "Predicted against measured" in page
+    assert 'src="http' not in page
+    assert "nan" not in page.split("<script")[0]
+
+
+def test_the_table_keeps_where_each_number_comes_from(finished: Finished) -> None:
+    folder = finished[0].parent / "study"
+    table = LatencyTable.load(folder / "table.parquet")
+    frame = table.to_frame()
+    trials = {record["trial_id"] for record in read_records(folder / "trials.ndjson")[0]}
+    assert len(frame) > 20
+    assert set(frame["runtime"]) == {"onnxruntime"}
+    for row in table.rows:
+        assert set(row.trial_ids) <= trials
+        assert len(row.samples_sha256) == 64
+        assert row.throttle in ("none", "seen", "unknown")
+
+
+def test_a_candidate_is_rebuilt_from_base_weights_and_text(finished: Finished) -> None:
+    study, _, result = finished
+    folder = study.parent / "study"
+    known = json.loads((folder / "space.json").read_text())
+    module = build_model("resnet8", num_classes=10, in_channels=1, arguments={"shortcut": "projection"})
+    load_weights(module, folder / "base.pt")
+    space = PruningSpace.from_record(known["space"])
+    network = result["networks"][1]
+    rebuilt = rebuild(module, space, known["order"], network["candidate"])
+    assert rebuilt.eval()(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
+    # BN folded: each of its four vectors per channel became one bias.
+    exported = onnx.load(folder / "models" / f"{network['name']}.onnx")
+    sizes = sum(int(np.prod(t.dims)) for t in exported.graph.initializer)
+    assert sizes == network["parameters"]
+
+
+def test_running_a_finished_study_again_measures_and_evaluates_nothing(finished: Finished, tmp_path: Path) -> None:
+    study = copy_of(finished, tmp_path)
+    journals = {name: (tmp_path / "study" / name).read_bytes() for name in ("trials.ndjson", "search.ndjson")}
+    again = finish(study, tmp_path / "home")
+    assert again["networks"] == finished[2]["networks"]
+    for name, content in journals.items():
+        assert (tmp_path / "study" / name).read_bytes() == content
+
+
+class Listener(Silent):
+    """A progress that remembers what was said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.said.append(line)
+
+
+@pytest.mark.parametrize("name", ["trials.ndjson", "search.ndjson"])
+def test_a_damaged_journal_tail_is_cut_kept_aside_reported_and_made_good(
+    finished: Finished, tmp_path: Path, name: str
+) -> None:
+    study = copy_of(finished, tmp_path)
+    path = tmp_path / "study" / name
+    whole = path.read_bytes()
+    last = whole.rstrip(b"\n").rfind(b"\n") + 1
+    path.write_bytes(whole[: last + 40])
+    listener = Listener()
+    run_study(study, listener)
+    (line,) = [line for line in listener.said if name in line]
+    assert "40 damaged bytes" in line
+    records, cut = read_records(path)
+    assert cut == 0
+    assert path.read_bytes()[:last] == whole[:last]
+    assert len(records) == whole.count(b"\n")
+    assert [p.read_bytes() for p in path.parent.glob(f"{name}.cut-*")] == [whole[last : last + 40]]
+
+
+def test_another_study_is_not_written_over(finished: Finished, tmp_path: Path) -> None:
+    copy_of(finished, tmp_path)
+    other = tmp_path / "other.toml"
+    other.write_text(
+        TINY.replace('name = "tiny"', 'name = "tiny"\ndirectory = "study"').replace("epochs = 2", "epochs = 3")
+    )
+    before = (tmp_path / "study" / "study.json").read_bytes()
+    with pytest.raises(StudyError, match=r"holds another study: training\.epochs is 2 there, 3 here"):
+        run_study(other, Silent())
+    assert (tmp_path / "study" / "study.json").read_bytes() == before
+
+
+def test_the_settings_of_the_result_are_those_of_the_file(finished: Finished) -> None:
+    kept = json.loads((finished[0].parent / "study" / "study.json").read_text())
+    assert kept["settings"] == load_config(finished[0]).content()
