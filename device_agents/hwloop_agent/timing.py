@@ -24,7 +24,7 @@ STEADY_MIN_BLOCKS = 6
 STEADY_WINDOW = 200
 # A runtime that never looks steady is measured anyway, and the record says `warmup_steady: false`.
 WARMUP_CAP_FACTOR = 4
-WARMUP_CAP_EXTRA_NS = NS_PER_S
+WARMUP_CAP_EXTRA_NS = 3 * NS_PER_S // 10
 WARMUP_CAP_MIN_RUNS = 2
 
 # The ceiling `max_s` wins over the floor `min_blocks`, but a median of fewer samples than this is not one.

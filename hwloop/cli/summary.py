@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -20,7 +19,7 @@ COLUMNS = ("network", "acc. %\nlost", "params\nMACs", "predicted ms", "measured 
 
 def show(result: StudyResult, console: Console) -> None:
     """Print the networks, the predictor's error and the verdict. Intervals stand under their numbers."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), title_justify="left")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for name in COLUMNS:
         table.add_column(name, justify="left" if name == "network" else "right", no_wrap=True)
     for network in (result.base, *result.networks):

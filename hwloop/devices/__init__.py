@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from hwloop.devices.deadline import Deadline
-from hwloop.devices.inventory import Device, local_device
+from hwloop.devices.device import Device, SshAccess, local_device
+from hwloop.devices.inventory import Inventory
 from hwloop.devices.session import AgentSession, Hello, trial_deadline_s
 from hwloop.devices.transports import Channel, LocalTransport, Transport
 from hwloop.devices.zipapp import build_zipapp
@@ -14,7 +15,9 @@ __all__ = [
     "Deadline",
     "Device",
     "Hello",
+    "Inventory",
     "LocalTransport",
+    "SshAccess",
     "Transport",
     "build_zipapp",
     "local_device",

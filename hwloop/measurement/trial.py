@@ -30,7 +30,7 @@ class TimingProtocol:
     warmup_runs: int = 5
     min_s: float = 0.2
     max_s: float = 2.0
-    min_blocks: int = 15
+    min_blocks: int = 10
     max_blocks: int = 5000
     block_us: int = 1500
     target_relative_interval: float = 0.01

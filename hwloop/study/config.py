@@ -76,9 +76,9 @@ class FinetuneSection(TrainingSection):
 
 
 class DeviceSection(_Section):
-    """The device that is measured. This version measures the machine it runs on."""
+    """The device that is measured: `local`, or a name of the inventory (`hwloop device list`)."""
 
-    name: Literal["local"] = "local"
+    name: Annotated[str, Field(min_length=1)] = "local"
     threads: Positive = 1
 
 
@@ -91,7 +91,7 @@ class MeasurementSection(_Section):
     warmup_s: Seconds = 0.1
     min_s: Seconds = 0.1
     max_s: Seconds = 0.5
-    target_relative_interval: Annotated[float, Field(gt=0, lt=0.5)] = 0.02
+    target_relative_interval: Annotated[float, Field(gt=0, lt=0.5)] = 0.03
 
     @model_validator(mode="after")
     def _ordered(self) -> MeasurementSection:

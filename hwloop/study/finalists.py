@@ -34,7 +34,7 @@ from hwloop.training import fit
 MB = 1e6
 
 #: Fresh processes of the last measurement, at least: the number that is published deserves more than a table entry.
-FINAL_PROCESSES = 5
+FINAL_PROCESSES = 4
 
 Widths = tuple[int, ...]
 

@@ -24,6 +24,9 @@ from hwloop.study.sampling import Widths, sample_candidates
 from hwloop.study.space import Moves
 from hwloop.tables import LatencyTable
 
+#: So many held-out networks are measured in a second process: their differences are the noise floor.
+NOISE_NETWORKS = 10
+
 #: Two parameters and an interval cannot be told from fewer networks, and some must be held out.
 FEWEST_NETWORKS = 6
 
@@ -61,8 +64,9 @@ def fit_predictor(
 ) -> Judged:
     """Measure calibration and held-out networks in one campaign, fit, and report the error.
 
-    The two kinds are drawn from the same distribution of candidates and interleaved; the base and the smallest
-    network are always among those that calibrate.
+    The networks are measured in one process each, some of the held-out ones in two. The two kinds are drawn from the
+    same distribution of candidates and interleaved; the base and the smallest network are always among those that
+    calibrate.
     """
     if study.has("predictor.json") and study.has("holdout.json"):
         # Kept, not fitted again: the search's journal relies on this predictor to the last bit.
@@ -78,7 +82,9 @@ def fit_predictor(
         for text, widths in zip(texts, candidates, strict=True):
             subjects.append(Subject(text, artifact_of(runtime, base, moves, widths)))
             step.advance(1, text)
-    measured = bench.measure(subjects, "whole networks")
+    measured = bench.measure(subjects, "whole networks", processes=1)
+    again = subjects[calibrating : calibrating + NOISE_NETWORKS]
+    measured |= bench.measure(again, "noise floor", processes=2)
     pairs = [(w, measured[text]) for w, text in zip(candidates, texts, strict=True) if measured[text].usable]
     if len(pairs) < FEWEST_NETWORKS:
         failed = next((m for m in measured.values() if not m.usable), None)
@@ -92,7 +98,7 @@ def fit_predictor(
     split = min(calibrating, max(2, round(len(pairs) * share)))
     fitted, held = pairs[:split], pairs[split:]
     predictor = NetworkPredictor(moves.scalable, table).fit(*_arrays(fitted), seed=config.study.seed)
-    report = evaluate(predictor, *_arrays(held), noise_floor=noise_floor([m for _, m in pairs])).to_dict()
+    report = evaluate(predictor, *_arrays(held), noise_floor=noise_floor(list(measured.values()))).to_dict()
     networks = _holdout(predictor, moves.space, held)
     predictor.save(study.path("predictor.json"))
     study.write_json("holdout.json", {"report": report, "networks": [asdict(one) for one in networks]})

@@ -36,12 +36,12 @@ augment = $augment                   # random crops
 flip = $augment                      # random mirror images; not for digits or letters
 
 [device]
-name = "local"                       # this machine
+name = "local"                       # this machine, or a name that `hwloop device list` shows
 threads = 1                          # of the runtime; more than one core is only fair when nothing else runs
 
 [measurement]
 runtime = "onnxruntime"
-processes = 2                        # fresh processes per network; their difference is the noise floor
+processes = 2                        # fresh processes per network of the front; the exported ones get at least 4
 attempts = 3                         # a trial under bad conditions (a busy core, a changed clock) is tried again
 warmup_s = $warmup_s
 min_s = $min_s                       # time at least this long …
@@ -55,7 +55,7 @@ recalibration_images = $recalibration # batch-norm statistics are re-estimated o
 
 [table]
 levels = 3                           # widths measured per axis of each layer; between them it is interpolated
-processes = 1                        # fresh processes per layer; whole networks and the front get the ones above
+processes = 1                        # fresh processes per layer
 calibration_networks = $calibration  # whole networks that correct the sum of layers
 holdout_networks = 30                # whole networks that the predictor is judged on and never sees
 
@@ -84,7 +84,7 @@ _COMMON = {
     "warmup_s": "0.1",
     "min_s": "0.1",
     "max_s": "0.5",
-    "target": "0.02",
+    "target": "0.03",
     "recalibration": "500",
     "calibration": "12",
     "batch_size": "64",
@@ -100,7 +100,7 @@ PRESETS: Mapping[str, Mapping[str, str]] = {
         "learning_rate": "0.1",
         "population": "24",
         "generations": "12",
-        "finetune_epochs": "10",
+        "finetune_epochs": "8",
         "finetune_rate": "0.02",
     },
     "mnist": {

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hwloop.devices import local_device
+from hwloop.devices import Device, Inventory
 from hwloop.errors import ModelError, UserError
 from hwloop.files import write_atomic
 from hwloop.measurement import TrialStore
@@ -67,17 +67,23 @@ def run_study(path: Path, progress: Progress) -> tuple[StudyResult, Path]:
     """
     config = load_config(path)
     _check_names(config, path)
+    device = _device(config, path)
     root = path.parent / (config.study.directory or path.stem)
     with StudyDirectory(root, config, path.read_text(encoding="utf-8")) as study:
         if study.resumed:
             progress.say(f"going on with the study in {root}")
         with TrialStore(study.path("trials.ndjson")) as store:
             _tell_cut(store.path, store.cut_bytes, progress)
-            return _run(config, path.parent, study, store, progress), root
+            return _run(config, path.parent, device, study, store, progress), root
 
 
 def _run(
-    config: StudyConfig, folder: Path, study: StudyDirectory, store: TrialStore, progress: Progress
+    config: StudyConfig,
+    folder: Path,
+    device: Device,
+    study: StudyDirectory,
+    store: TrialStore,
+    progress: Progress,
 ) -> StudyResult:
     base = prepare_base(config, study, folder, progress)
     progress.say(
@@ -85,7 +91,7 @@ def _run(
         f" ({len(base.data.test.labels)} images of {base.data.name})"
     )
     runtime = get_runtime(config.measurement.runtime)
-    bench = Bench(local_device(), f"study-{config.fingerprint[:16]}", store, plan_of(config), progress)
+    bench = Bench(device, f"study-{config.fingerprint[:16]}", store, plan_of(config), progress)
     identity = bench.identify(study)
 
     moves = find_moves(config, base, study, progress)
@@ -131,6 +137,13 @@ def _check_names(config: StudyConfig, path: Path) -> None:
             ("search", "algorithm"),
             f"there is no algorithm {config.search.algorithm!r}; known are {known}",
         )
+
+
+def _device(config: StudyConfig, path: Path) -> Device:
+    try:
+        return Inventory.find(path.parent).get(config.device.name)
+    except UserError as error:
+        raise error_at(path, ("device", "name"), str(error)) from error
 
 
 def _tell_cut(path: Path, cut_bytes: int, progress: Progress) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from tests.benchmarks import agent_start, prediction, surgery
+from tests.benchmarks import agent_start, prediction, ssh_connect, surgery
 
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "agent-start": agent_start.main,
     "prediction": prediction.main,
+    "ssh-connect": ssh_connect.main,
     "surgery": surgery.main,
 }
 

@@ -120,7 +120,11 @@ def test_what_is_damaged_on_the_way_is_noticed(open_session, model):
 def test_facts_and_canary(open_session):
     session = open_session()
     facts = session.facts()
-    assert facts["runtimes"]["onnxruntime"] == {"import": "ok", "version": onnxruntime.__version__}
+    assert facts["runtimes"]["onnxruntime"] == {
+        "import": "ok",
+        "run": "ok",
+        "version": onnxruntime.__version__,
+    }
     assert facts["python"] == sys.version.split()[0]
     assert len(facts["cpus"]) == len(session.hello.cpus)
     canary = session.canary()
