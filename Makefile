@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 
 demo: $(STAMP)
 	@mkdir -p demo
-	@test -f demo/study.toml || $(BIN)/hwloop init --preset demo demo/study.toml
+	@test -f demo/study.toml || $(BIN)/hwloop init demo/study.toml
 	$(BIN)/hwloop run demo/study.toml
 
 test: $(STAMP) check

@@ -31,7 +31,8 @@ from hwloop_agent.workerprocess import signal_name
 MARK = b"hwloop-board "
 STATE = "hwloop.json"
 MAX_STATE_BYTES = 1 << 16
-OWN = ("agents", "sessions", "venv", "venvs", "wheelhouse", "lease")
+# All that the agent makes in its directory, which may be somebody's own: nothing else is removed. The lease goes last.
+OWN = ("agents", "sessions", "venv", "venv.new", "venvs", "wheelhouse", "pace.json", "pace.json.tmp", "lease")
 ALIVE_S = 5.0
 TAIL_CHARACTERS = 1500
 NAME_DIGITS = 16

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -153,3 +154,4 @@ def test_the_board_dies_with_whoever_started_it_and_leaves_no_mount(tmp_path, ar
     again = arm64.start(folder, with_parent=True)
     assert again.ssh("cat /proc/sys/kernel/random/boot_id").strip() != boot_id
     again.stop()
+    shutil.rmtree(folder)  # pytest would keep it

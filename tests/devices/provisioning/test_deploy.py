@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hwloop.devices import LocalTransport
+from hwloop.devices import AgentSession, LocalTransport
 from hwloop.devices.provisioning import deploy, remove, status
 from hwloop.errors import AgentError, TransportError, UserError
 from hwloop.progress import Silent
@@ -119,6 +119,8 @@ def test_a_deployment_says_how_a_runtime_died_does_nothing_the_second_time_and_l
     assert {path: path.lstat().st_mtime_ns for path in (board.root / "venvs").rglob("*")} == before
     assert board.status().installed == first.installed
 
+    with AgentSession.open(board.transport(), session_id="s1", root=str(board.root)) as session:
+        session.canary()
     board.remove()
     assert list(board.home.iterdir()) == []
     board.remove()
