@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 import hwloop
-from hwloop.cli import agent, device, study
+from hwloop.cli import agent, device, study, table
 from hwloop.errors import HwloopError, UserError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
 study.register(app)
 device.register(app)
 agent.register(app)
+table.register(app)
 
 
 def _version(wanted: bool) -> None:

@@ -1,5 +1,6 @@
 """Trials, campaigns, and what they learn."""
 
+from hwloop.measurement.bench import Bench, Identity
 from hwloop.measurement.campaign import CampaignPlan, Session, Subject, run_campaign
 from hwloop.measurement.design import layer_design, spread
 from hwloop.measurement.measurement import USABLE, Interval, Measurement, noise_floor, pool
@@ -8,7 +9,9 @@ from hwloop.measurement.trial import TimingProtocol, Trial
 
 __all__ = [
     "USABLE",
+    "Bench",
     "CampaignPlan",
+    "Identity",
     "Interval",
     "Measurement",
     "Session",

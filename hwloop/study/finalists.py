@@ -16,14 +16,13 @@ import onnx
 
 from hwloop.extraction import export_onnx
 from hwloop.files import write_atomic
-from hwloop.measurement import Interval, Measurement, Subject
+from hwloop.measurement import Bench, Interval, Measurement, Subject
 from hwloop.predictors import NetworkPredictor
 from hwloop.progress import Progress, Silent
 from hwloop.runtimes import Runtime
 from hwloop.search import Evaluated, choose, nondominated
 from hwloop.study.base import Base, fit_config
 from hwloop.study.config import StudyConfig
-from hwloop.study.device import Bench
 from hwloop.study.directory import StudyDirectory
 from hwloop.study.onnx_accuracy import count_correct
 from hwloop.study.predictor_stage import artifact_of

@@ -10,14 +10,13 @@ import numpy as np
 
 from hwloop.errors import ModelError
 from hwloop.extraction import export_onnx
-from hwloop.measurement import Measurement, Subject, noise_floor
+from hwloop.measurement import Bench, Measurement, Subject, noise_floor
 from hwloop.predictors import NetworkPredictor, evaluate
 from hwloop.progress import Progress
 from hwloop.pruning import PruningSpace
 from hwloop.runtimes import Artifact, Runtime
 from hwloop.study.base import Base
 from hwloop.study.config import StudyConfig
-from hwloop.study.device import Bench
 from hwloop.study.directory import StudyDirectory
 from hwloop.study.result import Holdout
 from hwloop.study.sampling import Widths, sample_candidates

@@ -19,7 +19,7 @@ from typing import Any
 from hwloop.devices import Device, Inventory
 from hwloop.errors import ModelError, UserError
 from hwloop.files import write_atomic
-from hwloop.measurement import TrialStore
+from hwloop.measurement import Bench, Identity, TrialStore
 from hwloop.predictors import NetworkPredictor
 from hwloop.progress import Progress
 from hwloop.pruning import ErrorJudge
@@ -27,7 +27,7 @@ from hwloop.runtimes import Runtime, get_runtime
 from hwloop.search import Evaluated, OneByOne, SearchResult, get_objectives, list_algorithms, run_search
 from hwloop.study.base import Base, prepare_base
 from hwloop.study.config import StudyConfig, error_at, load_config
-from hwloop.study.device import Bench, Identity, plan_of
+from hwloop.study.device import plan_of
 from hwloop.study.directory import StudyDirectory
 from hwloop.study.finalists import (
     BASE,
@@ -41,7 +41,7 @@ from hwloop.study.finalists import (
 from hwloop.study.predictor_stage import Judged, fit_predictor
 from hwloop.study.result import NetworkResult, StudyResult
 from hwloop.study.space import Moves, find_moves
-from hwloop.study.table_stage import GrainSweep, describe, find_grain, measure_layers
+from hwloop.study.table_stage import GrainSweep, describe, find_grain, tabulate
 from hwloop_agent.journal import Journal
 
 #: Fewer candidates than this are better listed than searched.
@@ -92,7 +92,7 @@ def _run(
     )
     runtime = get_runtime(config.measurement.runtime)
     bench = Bench(device, f"study-{config.fingerprint[:16]}", store, plan_of(config), progress)
-    identity = bench.identify(study)
+    identity = bench.identify(study.path("device.json"))
 
     moves = find_moves(config, base, study, progress)
     grain = _grain(config, moves, runtime, bench, study, progress)
@@ -103,7 +103,7 @@ def _run(
             " set pruning.grain to a smaller number"
         )
     progress.say(f"pruning space: {len(moves.space.groups)} groups, {moves.space.size:.3g} candidates")
-    table = measure_layers(moves, config.table, runtime, bench, identity, study)
+    table = tabulate(moves, config.table, runtime, bench, study)
     judged = fit_predictor(config, base, moves, table, runtime, bench, study, progress)
 
     found = _search(config, base, moves, judged.predictor, study, progress)

@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 from hwloop.layers import Layer
-from hwloop.measurement import Measurement, Subject, layer_design
+from hwloop.measurement import Bench, Subject, layer_design
 from hwloop.runtimes import Runtime
 from hwloop.study.config import TableSection
-from hwloop.study.device import Bench, Identity
 from hwloop.study.directory import StudyDirectory
 from hwloop.study.space import Moves
-from hwloop.tables import Grain, LatencyTable, Row, learn_grain
+from hwloop.tables import Grain, LatencyTable, learn_grain, measure_layers
 
-#: Output widths of the sweep that shows the grain: both edges of blocks of 8, 16 and 32, and one block in full.
-SWEEP = (17, 20, 24, 25, 28, 32, 33, 34, 36, 38, 40, 41, 42, 44, 46, 48, 49, 52, 56, 57, 60, 64)
+#: Output widths of the sweep that shows the grain: both edges of blocks of 8, 16 and 32, and what lies between.
+SWEEP = (17, 24, 25, 28, 32, 33, 36, 38, 40, 41, 42, 44, 46, 48, 49, 52, 56, 57, 64)
 
 #: Of so many widths there must be a trustworthy number, or the grain is not learned but assumed.
 FEWEST_WIDTHS = 12
@@ -81,18 +80,16 @@ def find_grain(moves: Moves, runtime: Runtime, bench: Bench, study: StudyDirecto
     return sweep
 
 
-def measure_layers(
-    moves: Moves, section: TableSection, runtime: Runtime, bench: Bench, identity: Identity, study: StudyDirectory
+def tabulate(
+    moves: Moves, section: TableSection, runtime: Runtime, bench: Bench, study: StudyDirectory
 ) -> LatencyTable:
     """Measure the layers that the space can produce, and write the table."""
-    designed = layer_design(
-        moves.scalable, [moves.space.levels(g) for g in range(len(moves.space.groups))], section.levels
-    )
-    subjects = [Subject(layer.key, runtime.layer(layer)) for layer in designed]
-    measured = bench.measure(subjects, "layers for the latency table", section.processes)
-    by_key = {layer.key: layer for layer in designed}
-    rows = [_row(by_key[key], m, bench, identity) for key, m in measured.items()]
-    table = LatencyTable(rows, grain=moves.space.grain)
+    levels = [moves.space.levels(g) for g in range(len(moves.space.groups))]
+    designed = layer_design(moves.scalable, levels, section.levels)
+    identity = bench.identify(study.path("device.json"))
+    table = measure_layers(
+        designed, runtime, bench, identity, "layers for the latency table", section.processes
+    ).with_grain(moves.space.grain)
     table.save(study.path("table.parquet"))
     return table
 
@@ -115,14 +112,3 @@ def _sweep(layers: Sequence[Layer]) -> list[Layer]:
         return []
     typical = max(convolutions, key=lambda layer: (layer.kernel[0] * layer.kernel[1], layer.macs))
     return [typical.resized((typical.in_channels,), width) for width in SWEEP]
-
-
-def _row(layer: Layer, measurement: Measurement, bench: Bench, identity: Identity) -> Row:
-    return Row.of(
-        layer,
-        measurement,
-        [bench.store[trial_id] for trial_id in measurement.trial_ids],
-        device=bench.device.name,
-        cpu=identity.cpu,
-        agent_sha256=identity.agent_sha256,
-    )

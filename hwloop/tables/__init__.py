@@ -1,5 +1,6 @@
 """What layers cost on one device and runtime: looked up or interpolated, never guessed silently."""
 
+from hwloop.tables.build import measure_layers
 from hwloop.tables.costs import Entry, Kind, LayerCosts, Point
 from hwloop.tables.geometry import WidthPair, geometry, width_pair
 from hwloop.tables.grain import STEPS, Grain, learn_grain, pool_grains
@@ -23,6 +24,7 @@ __all__ = [
     "WidthPair",
     "geometry",
     "learn_grain",
+    "measure_layers",
     "pool_grains",
     "width_pair",
 ]
