@@ -24,7 +24,7 @@ TOLERANCE = 0.06
 # The pace is a low quantile, not the minimum: one lucky reading must not make all others look slow.
 PACE_QUANTILE = 0.02
 # Without a pace that is known from earlier trials, the canary runs this long alone to find it.
-SEARCH_NS = 1_000_000_000
+SEARCH_NS = 250_000_000
 # A median of fewer clean blocks is not one.
 MIN_CLEAN = 8
 

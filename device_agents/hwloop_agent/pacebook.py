@@ -12,7 +12,7 @@ class PaceBook:
 
     The pace (`pace.py`) depends on the core and on the interpreter, so both are in its key; a reboot may change clocks
     and firmware, so the book of another boot is not read. It is a help, not a result: what cannot be read or written
-    costs the next worker a second of searching and nothing else.
+    costs the next worker a short search and nothing else.
     """
 
     def __init__(self, path: str, boot_id: Optional[str], interpreter: str) -> None:

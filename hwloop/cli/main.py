@@ -42,6 +42,8 @@ def main() -> None:
     # A waiting OpenMP thread that spins takes the core from the one it waits for: with another busy process on two
     # cores, training took up to seven times as long. Read by torch when it is imported, so set before.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # The predictor's matrices are small: a second BLAS thread costs more than it brings, and spins as well.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     errors = Console(stderr=True)
     try:
         app()

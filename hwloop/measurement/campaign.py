@@ -10,9 +10,10 @@ fetched from the device's own journal, not measured again.
 
 from __future__ import annotations
 
+import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -25,6 +26,9 @@ from hwloop.runtimes import Artifact
 
 #: How often a lost session is opened again before the campaign gives up, and the pause before each try.
 BACKOFF_S = (1.0, 2.0, 4.0)
+
+#: Paces that differ by more than this are different paces (the agent's own tolerance, `hwloop_agent.pace.TOLERANCE`).
+PACE_TOLERANCE = 1.06
 
 
 class Session(Protocol):
@@ -118,10 +122,11 @@ def run_campaign(
     planned = plan.trials(subjects)
     run = _Run(store, open_session, progress, sleep)
     for attempt in range(1, plan.attempts + 1):
+        paces = _paces(planned, store)
         trials = [
             (subject, replace(trial, attempt=attempt))
             for subject, trial in planned
-            if attempt == 1 or _latest(trial, store)["status"] == "degraded"
+            if attempt == 1 or _is_doubtful(_latest(trial, store), paces)
         ]
         if trials:
             name = description if attempt == 1 else f"{description}, degraded ones again"
@@ -130,6 +135,31 @@ def run_campaign(
     for subject, trial in planned:
         records[subject.key].append(_latest(trial, store))
     return {key: pool(key, found) for key, found in records.items()}
+
+
+def _paces(planned: Sequence[tuple[Subject, Trial]], store: TrialStore) -> dict[str, float]:
+    """The fastest pace that any trial of the campaign saw on its CPUs, in ns per canary, by CPUs."""
+    fastest: dict[str, float] = {}
+    for _, trial in planned:
+        if trial.id not in store:
+            continue
+        conditions = store[trial.id].get("conditions") or {}
+        if "pace_ns" in conditions:
+            cpus = str(conditions["affinity"])
+            fastest[cpus] = min(fastest.get(cpus, math.inf), conditions["pace_ns"])
+    return fastest
+
+
+def _is_doubtful(record: Mapping[str, Any], paces: Mapping[str, float]) -> bool:
+    """Whether a trial is worth another attempt: it is degraded, or it knew only a pace that others have beaten.
+
+    The first trials on a device do not know its full pace yet; on a core that was shared all the time, what they took
+    for clean blocks were slow ones.
+    """
+    conditions = record.get("conditions") or {}
+    best = paces.get(str(conditions.get("affinity")), math.inf)
+    beaten = record["status"] in USABLE and conditions.get("pace_ns", 0.0) > best * PACE_TOLERANCE
+    return record["status"] == "degraded" or beaten
 
 
 def _latest(trial: Trial, store: TrialStore) -> dict[str, Any]:

@@ -157,6 +157,22 @@ def test_degraded_trials_are_repeated_and_the_good_attempt_counts(tmp_path: Path
     assert measured.process_medians_ms == (4.0, 2.0)
 
 
+def test_a_trial_that_knew_only_a_slow_pace_is_repeated(tmp_path: Path, subjects: list[Subject]) -> None:
+    paces = iter([180.0, 100.0, 101.0])
+
+    class Paced(Scripted):
+        def run_trial(self, trial_id: str, spec: dict[str, Any]) -> dict[str, Any]:
+            conditions = {"affinity": [1], "pace_ns": next(paces)}
+            return super().run_trial(trial_id, spec) | {"conditions": conditions}
+
+    session = Paced(["ok", "ok", "ok"])
+    plan = CampaignPlan(processes=2, timing=SHORT, attempts=3)
+    with TrialStore(tmp_path / "trials.ndjson") as store:
+        (measured,) = run_campaign(subjects[:1], plan, store, lambda: session, Silent(), "layers").values()
+    assert [trial_id.rpartition(":")[2] for trial_id in session.asked] == ["1", "1", "2"]
+    assert measured.process_medians_ms == (3.0, 2.0)
+
+
 def test_bad_conditions_that_stay_bad_are_reported_not_hidden(tmp_path: Path, subjects: list[Subject]) -> None:
     session = Scripted(["degraded"] * 4)
     plan = CampaignPlan(processes=2, timing=SHORT, attempts=2)
