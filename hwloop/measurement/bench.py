@@ -22,7 +22,8 @@ class Identity:
     """What the device is, as its agent says; asked once per study or table.
 
     Attributes:
-        cpu: name of the board, or of the processor where the system names no board.
+        cpu: name of the board, or of the processor where the system names no board; begins with EMULATED where the
+            agent found an emulator.
         agent_sha256: hash of the agent's file.
         facts: everything it told: system, memory, clocks, sensors, and which runtimes can be imported.
     """
@@ -74,7 +75,11 @@ class Bench:
             known = json.loads(kept.read_text())
         except ValueError as error:
             raise DataError(f"{kept}: is damaged ({error}); delete it and the device is asked again") from error
-        return Identity(str(known["facts"]["model"] or "unknown processor"), known["agent_sha256"], known["facts"])
+        cpu = str(known["facts"]["model"] or "unknown processor")
+        if known["facts"].get("emulated"):
+            # Part of the name, so that no table, report or comparison can lose it.
+            cpu = f"EMULATED, not real hardware: {cpu}"
+        return Identity(cpu, known["agent_sha256"], known["facts"])
 
     def open_session(self) -> AgentSession:
         """Open a session with the device's agent, waiting for whoever else is measuring there."""

@@ -122,7 +122,7 @@ def test_the_commands_add_deploy_tell_and_remove(arm64_board, deployed, tmp_path
     assert told["emulated"] is True
 
 
-def test_a_restart_is_another_boot(arm64_board):
+def test_restarting_sshd_is_no_reboot(arm64_board):
     before = arm64_board.ssh("cat /proc/sys/kernel/random/boot_id")
     arm64_board.stop_sshd()
     with pytest.raises(arm64.BoardError):
