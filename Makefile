@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check benchmarks lock clean
+.PHONY: demo test check benchmarks extras lock lock-extras clean
 
 demo: $(STAMP)
 	@mkdir -p demo
@@ -30,9 +30,20 @@ $(STAMP): pyproject.toml requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-# Pins what the environment holds now: base dependencies and the dev extra.
+# The heavy extras (TVM, the TFLite converter, graphs) beside everything else. Without resolving: the converter's pins
+# and TVM's contradict each other on typing-extensions, whose newest release serves both.
+extras: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r .ci/extras.lock
+
+FREEZE = $(BIN)/python -m pip freeze --exclude-editable | sed -E 's/^torch==([0-9.]+).*/torch==\1/; s/^torch @ .*/torch==2.13.0/'
+
+# Pins what the environment holds now: base dependencies and the dev extra. Not after `make extras`.
 lock:
-	$(BIN)/python -m pip freeze --exclude-editable | sed -E 's/^torch==([0-9.]+).*/torch==\1/; s/^torch @ .*/torch==2.13.0/' > requirements.lock
+	$(FREEZE) > requirements.lock
+
+# Pins what the environment holds besides.
+lock-extras:
+	$(FREEZE) | grep -vxFf requirements.lock > .ci/extras.lock
 
 clean:
 	rm -rf $(VENV) demo
