@@ -2,6 +2,7 @@
 
     python -m tests.boards.arm64 build DIR     make the board's file system in DIR (cached: a minute, then seconds)
     python -m tests.boards.arm64 start DIR     boot it and print how to reach it
+    python -m tests.boards.arm64 bare DIR      the same with the host's /proc/cpuinfo, of which some runtimes die
     python -m tests.boards.arm64 stop DIR      kill everything on it
 
 To all that speaks SSH it is a real aarch64 machine. Its times mean nothing: agents on it report `emulated: true`.
@@ -138,13 +139,15 @@ def build(folder: Path) -> None:
     shutil.copy(folder / "key.pub", ssh / "authorized_keys" / USER)
 
 
-def start(folder: Path, *, port: int | None = None, with_parent: bool = False) -> Board:
+def start(folder: Path, *, port: int | None = None, with_parent: bool = False, own_cpuinfo: bool = True) -> Board:
     """Boot the board in `folder`; a board that was stopped boots with its files as they were and a new boot id.
 
     Args:
         folder: made by `build`.
         port: of its sshd; a free one, or that of the last boot.
         with_parent: the kernel kills the board when this process dies.
+        own_cpuinfo: whether `/proc/cpuinfo` is an Arm board's; else it is the host's, as under bare qemu-user, and
+            onnxruntime 1.31.1 dies there by SIGSEGV (on some hosts LiteRT too).
 
     Raises:
         BoardError: it runs already, or does not come up.
@@ -163,6 +166,7 @@ def start(folder: Path, *, port: int | None = None, with_parent: bool = False) -
     if with_parent:
         argv = ["setpriv", "--pdeathsig", "KILL", *argv]
     argv += [sys.executable, "-I", str(Path(__file__).with_name("boot.py")), str(tree), str(folder / "boot_id")]
+    argv.append("own-cpuinfo" if own_cpuinfo else "host-cpuinfo")
     with (folder / "sshd.log").open("ab") as log:
         process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
     try:
@@ -188,10 +192,10 @@ def find(folder: Path) -> Board:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Board]:
+def running(folder: Path, *, own_cpuinfo: bool = True) -> Iterator[Board]:
     """Build and boot a board in `folder`; it is gone afterwards, files too, also when this process is killed."""
     build(folder)
-    board = start(folder, with_parent=True)
+    board = start(folder, with_parent=True, own_cpuinfo=own_cpuinfo)
     try:
         yield board
     finally:
@@ -260,9 +264,9 @@ def _kill(pid: int) -> None:
 
 
 def main(words: list[str]) -> int:
-    """Carry out `build`, `start` or `stop`."""
-    if len(words) != 2 or words[0] not in ("build", "start", "stop"):
-        sys.stderr.write("usage: python -m tests.boards.arm64 build|start|stop DIR\n")
+    """Carry out `build`, `start`, `bare` or `stop`."""
+    if len(words) != 2 or words[0] not in ("build", "start", "bare", "stop"):
+        sys.stderr.write("usage: python -m tests.boards.arm64 build|start|bare|stop DIR\n")
         return 2
     folder = Path(words[1]).absolute()
     try:
@@ -272,8 +276,8 @@ def main(words: list[str]) -> int:
         if words[0] == "build":
             build(folder)
             print(f"built; boot it with: python -m tests.boards.arm64 start {folder}")
-        elif words[0] == "start":
-            board = start(folder)
+        elif words[0] in ("start", "bare"):
+            board = start(folder, own_cpuinfo=words[0] == "start")
             print(f"{board.url}  host key {board.fingerprint}  client key {board.key}  files {board.tree}")
             print(f"ssh -F none -i {board.key} -o UserKnownHostsFile={board.known_hosts} -p {board.port} {USER}@{HOST}")
         else:

@@ -26,8 +26,22 @@ def mount(*words: str | Path) -> None:
     subprocess.run(["mount", *map(str, words)], check=True)
 
 
-def set_up(tree: Path, boot_id: Path) -> None:
-    """Mount what a running machine has, give it a name and a boot id of its own."""
+# What the kernel of a board with Cortex-A72 cores says. qemu-user shows the host's own file instead, and the library that
+# onnxruntime and LiteRT read it with (cpuinfo) dies by SIGSEGV of an x86 one on Arm.
+PROCESSOR = """processor\t: {number}
+BogoMIPS\t: 108.00
+Features\t: fp asimd evtstrm crc32 cpuid
+CPU implementer\t: 0x41
+CPU architecture: 8
+CPU variant\t: 0x0
+CPU part\t: 0xd08
+CPU revision\t: 3
+
+"""
+
+
+def set_up(tree: Path, boot_id: Path, own_cpuinfo: bool) -> None:
+    """Mount what a running machine has, give it a name, a boot id and, if it shall, a processor of its own."""
     mount("--make-rprivate", "/")
     mount("-t", "proc", "-o", "nosuid,nodev,noexec", "proc", tree / "proc")
     mount("-t", "sysfs", "-o", "ro,nosuid,nodev,noexec", "sysfs", tree / "sys")
@@ -47,6 +61,10 @@ def set_up(tree: Path, boot_id: Path) -> None:
     (tree / "run/sshd").mkdir(mode=0o755)
     boot_id.write_text(f"{uuid.uuid4()}\n")
     mount("--bind", boot_id, tree / "proc/sys/kernel/random/boot_id")
+    if own_cpuinfo:
+        cpuinfo = boot_id.with_name("cpuinfo")
+        cpuinfo.write_text("".join(PROCESSOR.format(number=number) for number in range(os.cpu_count() or 1)))
+        mount("--bind", cpuinfo, tree / "proc/cpuinfo")
     socket.sethostname("arm64-board")
 
 
@@ -87,7 +105,7 @@ class Init:
 
 if __name__ == "__main__":
     root = Path(sys.argv[1])
-    set_up(root, Path(sys.argv[2]))
+    set_up(root, Path(sys.argv[2]), sys.argv[3] == "own-cpuinfo")
     # /proc of the host shows other process numbers than this namespace has.
     mount("-t", "proc", "proc", "/proc")
     Init(root).serve()

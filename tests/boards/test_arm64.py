@@ -19,11 +19,13 @@ from hwloop.devices.inventory import Inventory
 from hwloop.devices.provisioning import Deployment, deploy, remove, status
 from hwloop.devices.ssh.hostkey import HostKey
 from hwloop.errors import UserError
+from hwloop.layers import Layer
+from hwloop.measurement import Bench, CampaignPlan, Subject, TimingProtocol, Trial, TrialStore
 from hwloop.progress import Silent
+from hwloop.runtimes import get_runtime
 from hwloop_agent import protocol
 from tests.boards import arm64
 from tests.boards.arm64 import Board
-from tests.devices.conftest import Model
 
 pytestmark = [pytest.mark.board, pytest.mark.timeout(900)]
 
@@ -31,10 +33,13 @@ pytestmark = [pytest.mark.board, pytest.mark.timeout(900)]
 SLOW = {"max_s": 1.0, "target_relative_interval": 0.5}
 
 
-def way_to(board: Board) -> Transport:
+def access_to(board: Board) -> SshAccess:
     key = (board.tree / "etc/ssh/ssh_host_ed25519_key.pub").read_text().split()
-    access = SshAccess(board.host, board.port, board.user, str(board.key), HostKey.parse(" ".join(key[:2])))
-    return Device("arm64", "ssh", "python3", "python3", None, access).open_transport()
+    return SshAccess(board.host, board.port, board.user, str(board.key), HostKey.parse(" ".join(key[:2])))
+
+
+def way_to(board: Board) -> Transport:
+    return Device("arm64", "ssh", "python3", "python3", None, access_to(board)).open_transport()
 
 
 def files_of(board: Board) -> set[str]:
@@ -48,13 +53,6 @@ def deployed(arm64_board: Board, tmp_path_factory: pytest.TempPathFactory) -> It
     yield deploy(way_to(arm64_board), ["onnxruntime==1.23.2", "litert"], Silent())
     remove(way_to(arm64_board))
     assert files_of(arm64_board) == set()
-
-
-def run(board: Board, python: str, model: Model, session_id: str, root: str | None = None) -> dict:
-    with AgentSession.open(way_to(board), session_id=session_id, root=root, worker_python=python) as session:
-        session.put_artifact(model.data, model.sha256, ".onnx")
-        spec = model.spec(timing=SLOW)
-        return session.run_trial(protocol.trial_id(spec), spec)
 
 
 def test_the_board_has_python_and_sshd_and_neither_pip_nor_ensurepip(arm64_board):
@@ -79,11 +77,21 @@ def test_a_second_deployment_only_looks(arm64_board, deployed):
     assert status(way_to(arm64_board), Silent()).runtimes == deployed.runtimes
 
 
-def test_a_layer_is_measured_there(arm64_board, deployed, model):
-    record = run(arm64_board, deployed.worker_python, model, "measured")
+@pytest.mark.parametrize(("runtime", "version"), [("onnxruntime", "1.23.2"), ("litert", "ai_edge_litert 2.")])
+def test_a_layer_is_measured_there(arm64_board, deployed, runtime, version):
+    shape = (1, 16, 8, 8)
+    layer = Layer("conv", (shape,), shape, kernel=(3, 3), padding=(1, 1, 1, 1), bias=True, activation="relu")
+    artifact = get_runtime(runtime).layer(layer)
+    trial = Trial(artifact, 1, TimingProtocol(max_s=1.0, target_relative_interval=0.5))
+    with AgentSession.open(
+        way_to(arm64_board), session_id=f"measured-{runtime}", worker_python=deployed.worker_python
+    ) as session:
+        session.put_artifact(artifact.data, artifact.sha256, artifact.suffix)
+        record = session.run_trial(trial.id, trial.spec)
     assert record["status"] in ("ok", "degraded"), record["reasons"]
-    assert record["runtime"]["version"] == "1.23.2"
+    assert record["runtime"]["version"].startswith(version)
     assert record["latency"]["median_ns"] > 0
+    assert record["emulated"] is True
 
 
 def test_what_nobody_builds_for_this_board_is_said_before_anything_is_sent(arm64_board, deployed):
@@ -91,16 +99,32 @@ def test_what_nobody_builds_for_this_board_is_said_before_anything_is_sent(arm64
         deploy(way_to(arm64_board), ["onnxruntime==0.1"], Silent())
 
 
-def test_a_runtime_that_dies_by_signal_is_a_result(arm64_board, model):
-    root = f"{arm64_board.home}/other"
-    done = deploy(way_to(arm64_board), ["onnxruntime==1.31.1"], Silent(), root=root)
-    # In its import or in its first run: that depends on the processor below the emulator.
-    assert list(done.broken) == ["onnxruntime"]
-    assert done.broken["onnxruntime"].startswith("SIGSEGV")
-    record = run(arm64_board, done.worker_python, model, "dying", root)
-    assert (record["status"], record["signal"]) == ("crashed", "SIGSEGV")
-    remove(way_to(arm64_board), root=root)
-    assert not arm64_board.on_host(root).exists()
+def test_a_runtime_that_dies_by_signal_is_a_result_and_the_campaign_ends_in_order(tmp_path, null_spec):
+    """The real crash of a real wheel: under bare emulation onnxruntime 1.31.1 reads a processor of another world."""
+    with arm64.running(tmp_path / "bare", own_cpuinfo=False) as board:
+        done = deploy(way_to(board), ["onnxruntime==1.31.1"], Silent())
+        # In its import or in its first run: that depends on the processor below the emulator.
+        assert list(done.broken) == ["onnxruntime"]
+        assert done.broken["onnxruntime"].startswith("SIGSEGV")
+
+        device = Device("arm64", "ssh", "python3", done.worker_python or "", None, access_to(board))
+        plan = CampaignPlan(processes=2, timing=TimingProtocol(max_s=1.0, target_relative_interval=0.5))
+        subjects = [
+            Subject(layer.key, get_runtime("onnxruntime").layer(layer))
+            for layer in (Layer("relu", ((1, size, 4, 4),), (1, size, 4, 4)) for size in (8, 16))
+        ]
+        with TrialStore(tmp_path / "trials.ndjson") as store:
+            measured = Bench(device, "dying", store, plan, Silent()).measure(subjects, "layers")
+            trials = [store[trial_id] for one in measured.values() for trial_id in one.trial_ids]
+        assert {one.status for one in measured.values()} == {"crashed"}
+        assert [trial["signal"] for trial in trials] == ["SIGSEGV"] * 4
+
+        with AgentSession.open(way_to(board), session_id="dying", worker_python=done.worker_python) as session:
+            spec = null_spec(timing=SLOW)
+            record = session.run_trial(protocol.trial_id(spec), spec)
+            assert record["status"] in ("ok", "degraded"), "another runtime goes on"
+        remove(way_to(board))
+        assert files_of(board) == set()
 
 
 def test_the_commands_add_deploy_tell_and_remove(arm64_board, deployed, tmp_path):
