@@ -13,6 +13,7 @@
     └── DeviceError                infrastructure: the device or the way to it, never a measured outcome
         ├── TransportError         the channel broke, or could not be opened
         ├── ProtocolError          the peer said something that the protocol does not allow
+        │   └── AgentMismatchError the peer is not the agent that was sent; trying again is no use
         ├── AgentError             the agent answered that it could not do what was asked
         └── DeviceBusyError        somebody else holds the device's lease
 
@@ -66,9 +67,21 @@ class ProtocolError(DeviceError):
     """The peer sent something that the protocol does not allow."""
 
 
+class AgentMismatchError(ProtocolError):
+    """What answers is not the agent that was sent, or speaks another protocol; trying again is no use."""
+
+
 class AgentError(DeviceError):
     """The agent answered that it could not do what was asked."""
 
 
 class DeviceBusyError(DeviceError):
-    """Another session holds the device's lease."""
+    """Another session holds the device's lease.
+
+    Attributes:
+        leaving: it is an earlier session of this very process, which has been asked to finish its trial and leave.
+    """
+
+    def __init__(self, text: str, *, leaving: bool = False) -> None:
+        super().__init__(text)
+        self.leaving = leaving

@@ -13,6 +13,7 @@ from typing import Dict, List
 USAGE = (
     "usage: agent.pyz serve --root DIR --session ID --nonce HEX [--worker-python PATH]\n"
     "       agent.pyz provision state|install|remove JSON\n"
+    "       agent.pyz tune show|hold|restore JSON\n"
 )
 EXIT_USAGE = 2
 
@@ -52,7 +53,21 @@ def serve(words: List[str], archive: str) -> int:
     options = Options(archive, root, found["session"], found["nonce"], found["worker-python"])
     supervisor = Supervisor(options, 0, private)
     os.write(private, protocol.READY_PREFIX + found["nonce"].encode("ascii") + b"\n")
+    if archive.startswith(os.path.join(root, "agents", "")):
+        _compile_once(archive)
     return supervisor.serve()
+
+
+def _compile_once(archive: str) -> None:
+    from hwloop_agent import compiled
+
+    if not compiled.is_kept(archive):
+        # In a process of its own: the compiler would leave this one twice as large.
+        child = os.fork()
+        if not child:
+            compiled.keep(archive)
+            os._exit(0)
+        os.waitpid(child, 0)
 
 
 def main() -> int:
@@ -65,6 +80,10 @@ def main() -> int:
         from hwloop_agent import provision
 
         return provision.main(words)
+    if command == "tune" and words:
+        from hwloop_agent.sensors import tuning
+
+        return tuning.main(words)
     if command == "worker" and len(words) == 1 and words[0].isdigit():
         from hwloop_agent import worker
 

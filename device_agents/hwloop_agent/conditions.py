@@ -9,15 +9,8 @@ import os
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from hwloop_agent import pace, statistics, throttle, timing
-from hwloop_agent.sysfiles import (
-    SysFiles,
-    names_in,
-    parse_cpu_list,
-    read_fields,
-    read_kibibytes,
-    read_number,
-    read_text,
-)
+from hwloop_agent.sensors.board import Sensors
+from hwloop_agent.sysfiles import SysFiles, names_in, read_fields, read_kibibytes, read_text
 
 # Limits beyond which a trial is `degraded`; below them the median of the clean blocks (see `pace`) holds.
 # Kernel threads cost a pinned worker well below 1 % of its time; a quarter means that something else wants the core;
@@ -25,22 +18,52 @@ WAIT_RATIO_LIMIT = 0.25
 # the same share taken by the hypervisor, once the counter's 10 ms ticks can resolve it;
 STEAL_RATIO_LIMIT = 0.25
 STEAL_MIN_TICKS = 3
-# background page-out moves some hundred kilobytes a second; a model being swapped moves megabytes.
+# background page-out moves some hundred kilobytes a second; a model being swapped moves megabytes;
 SWAP_GROWTH_LIMIT_BYTES = 4 << 20
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+# a machine with memory to spare waits for none of it (PSI counts the time in which some task did).
+MEMORY_STALL_LIMIT = 0.05
 
 
 class Usage(NamedTuple):
-    """Running totals of this process and its CPUs; the difference of two tells what happened between them."""
+    """Running totals of this process, its CPUs and the machine's memory; two of them tell what happened between.
+
+    `preemptions`: how often this process was taken off a CPU against its will; `memory_stall_us`: how long some task of
+    the machine waited for memory; `swapped_in`: pages that came back from swap.
+    """
 
     wall_ns: int
     cpu_ns: int
     wait_ns: Optional[int]
     steal_ticks: Optional[int]
+    preemptions: Optional[int] = None
+    memory_stall_us: Optional[int] = None
+    swapped_in: Optional[int] = None
 
 
 def read_usage(files: SysFiles, cpus: Sequence[int], wall_ns: int, cpu_ns: int) -> Usage:
     """Read the totals now; the two clocks are read by the caller, closest to what it times."""
-    return Usage(wall_ns, cpu_ns, run_queue_wait_ns(files), steal_ticks(files, cpus))
+    stall = _pressure(files, "memory", "total")
+    pages = read_fields(files.proc("vmstat")).get("pswpin", "")
+    return Usage(
+        wall_ns,
+        cpu_ns,
+        run_queue_wait_ns(files),
+        steal_ticks(files, cpus),
+        preemptions(files),
+        None if stall is None else int(stall),
+        int(pages) if pages.isdigit() else None,
+    )
+
+
+def preemptions(files: SysFiles) -> Optional[int]:
+    """Return how often threads of this process lost their CPU to another one; None when it is not counted."""
+    counts = []
+    for task in names_in(files.proc("self", "task"), ""):
+        text = read_fields(files.proc("self", "task", task, "status"), ":").get("nonvoluntary_ctxt_switches", "")
+        if text.isdigit():
+            counts.append(int(text))
+    return sum(counts) if counts else None
 
 
 def run_queue_wait_ns(files: SysFiles) -> Optional[int]:
@@ -70,7 +93,8 @@ def used_ratios(before: Usage, after: Usage, cpus: Sequence[int]) -> Dict[str, O
 
     `wait_ratio`: runnable but not running, over wall, a mean over the CPUs; `cpu_wall_ratio`: processor time over wall
     (above 1 with threads); `steal_ratio`: taken by the hypervisor, over wall of all `cpus`, 0 while it is too little to
-    resolve.
+    resolve; `memory_stall_ratio`: some task of the machine waited for memory, over wall. Not shares, but counts:
+    `preemptions`, and `swapped_in_pages`.
     """
     wall = max(after.wall_ns - before.wall_ns, 1)
     wait = steal = None
@@ -84,51 +108,21 @@ def used_ratios(before: Usage, after: Usage, cpus: Sequence[int]) -> Dict[str, O
         "wait_ratio": wait,
         "steal_ratio": steal,
         "cpu_wall_ratio": round((after.cpu_ns - before.cpu_ns) / wall, 4),
+        "memory_stall_ratio": _grown(before.memory_stall_us, after.memory_stall_us, 1000 / wall),
+        "preemptions": _grown(before.preemptions, after.preemptions, 1),
+        "swapped_in_pages": _grown(before.swapped_in, after.swapped_in, 1),
     }
 
 
-def _policies(files: SysFiles, cpus: Sequence[int]) -> List[str]:
-    folder = files.sys("devices/system/cpu/cpufreq")
-    found: List[str] = []
-    for name in names_in(folder, "policy"):
-        members = parse_cpu_list(read_text(os.path.join(folder, name, "related_cpus")) or "")
-        if set(members) & set(cpus):
-            found.append(os.path.join(folder, name))
-    return found
+def _grown(before: Optional[int], after: Optional[int], scale: float) -> Optional[float]:
+    return None if before is None or after is None else round(max(after - before, 0) * scale, 5)
 
 
-def governor(files: SysFiles, cpus: Sequence[int]) -> Optional[str]:
-    """Return the frequency governor of `cpus`; several are joined by commas, None where there is none to read."""
-    names = {read_text(os.path.join(policy, "scaling_governor")) for policy in _policies(files, cpus)}
-    return ",".join(sorted(name for name in names if name)) or None
-
-
-def clock_mhz(files: SysFiles, cpus: Sequence[int]) -> Optional[float]:
-    """Return the slowest clock, in MHz, that Linux reports for `cpus`; None where it reports none (most guests)."""
-    speeds = [read_number(os.path.join(policy, "scaling_cur_freq")) for policy in _policies(files, cpus)]
-    known = [speed for speed in speeds if speed]
-    return min(known) / 1000 if known else None
-
-
-def temperature_c(files: SysFiles) -> Optional[float]:
-    """Return the hottest CPU zone in °C (the hottest of all where none is named so); None without sensors."""
-    every: List[float] = []
-    of_cpu: List[float] = []
-    for zone in names_in(files.sys("class/thermal"), "thermal_zone"):
-        value = read_number(files.sys("class/thermal", zone, "temp"))
-        if value is None or not -40_000 < value < 150_000 or value == 0:
-            continue
-        kind = (read_text(files.sys("class/thermal", zone, "type")) or "").lower()
-        every.append(value / 1000)
-        if any(word in kind for word in ("cpu", "soc", "x86_pkg", "core")):
-            of_cpu.append(value / 1000)
-    return max(of_cpu or every, default=None)
-
-
-def _pressure(files: SysFiles, resource: str) -> Optional[float]:
+def _pressure(files: SysFiles, resource: str, figure: str = "avg10") -> Optional[float]:
+    """Return a figure of the line `some` of a pressure file, which is its first."""
     for word in (read_text(files.proc("pressure", resource)) or "").split():
         name, _, value = word.partition("=")
-        if name == "avg10":
+        if name == figure:
             try:
                 return float(value)
             except ValueError:
@@ -136,15 +130,18 @@ def _pressure(files: SysFiles, resource: str) -> Optional[float]:
     return None
 
 
-def read_conditions(files: SysFiles, cpus: Sequence[int]) -> Dict[str, Any]:
+def read_conditions(sensors: Sensors, cpus: Sequence[int]) -> Dict[str, Any]:
     """Return what the machine's state is now, as it goes into a record."""
+    files = sensors.files
     memory = read_fields(files.proc("meminfo"), ":")
     swap_total, swap_free = read_kibibytes(memory, "SwapTotal"), read_kibibytes(memory, "SwapFree")
     load = (read_text(files.proc("loadavg")) or "").split()
     return {
-        "governor": governor(files, cpus),
-        "clock_mhz": clock_mhz(files, cpus),
-        "temperature_c": temperature_c(files),
+        "governor": sensors.governor(cpus),
+        "clock_mhz": sensors.clock_mhz(cpus),
+        "temperature_c": sensors.temperature_c(),
+        "throttle_c": sensors.profile.throttle_c,
+        "power_mode": sensors.power_mode(),
         "load1": float(load[0]) if load and load[0].replace(".", "", 1).isdigit() else None,
         "swap_used_bytes": swap_total - swap_free if swap_total is not None and swap_free is not None else None,
         "memory_available_bytes": read_kibibytes(memory, "MemAvailable"),
@@ -172,10 +169,10 @@ def clock_synced() -> Optional[bool]:
 Look = Tuple[Dict[str, Any], throttle.Evidence]
 
 
-def look(files: SysFiles, cpus: Sequence[int]) -> Look:
+def look(sensors: Sensors, cpus: Sequence[int]) -> Look:
     """Read everything that is compared over a trial."""
-    evidence = throttle.read_evidence(files)
-    seen = read_conditions(files, cpus)
+    evidence = sensors.throttle_evidence()
+    seen = read_conditions(sensors, cpus)
     seen["throttle_evidence"] = evidence.to_json()
     return seen, evidence
 
@@ -204,6 +201,16 @@ def paced(samples: timing.Samples) -> Dict[str, Any]:
     }
 
 
+def _too_hot(conditions: Dict[str, Any]) -> List[str]:
+    """Where nothing says whether the processor was throttled, the temperature at which it would be says it."""
+    limit_c = conditions["after"].get("throttle_c")
+    looks = [conditions[when].get("temperature_c") for when in ("before", "after")]
+    hottest = max((value for value in looks if value is not None), default=None)
+    if limit_c is None or hottest is None or hottest < limit_c:
+        return []
+    return [f"the processor had {hottest:.0f} °C, it is slowed down from {limit_c:g} °C on"]
+
+
 def degradations(conditions: Dict[str, Any]) -> List[str]:
     """Return why a measurement under these conditions is `degraded`, one line per limit passed; [] when it is not."""
     reasons: List[str] = []
@@ -217,13 +224,19 @@ def degradations(conditions: Dict[str, Any]) -> List[str]:
     for name, limit, text in (
         ("wait_ratio", WAIT_RATIO_LIMIT, "waited for a CPU"),
         ("steal_ratio", STEAL_RATIO_LIMIT, "lost to the hypervisor"),
+        ("memory_stall_ratio", MEMORY_STALL_LIMIT, "had some task waiting for memory"),
     ):
-        value = conditions[name]
+        value = conditions.get(name)
         if value is not None and value > limit:
             reasons.append(f"{100 * value:.1f} % of the timed part {text} (limit {100 * limit:.0f} %)")
     swapped = (conditions["before"]["swap_used_bytes"], conditions["after"]["swap_used_bytes"])
     if None not in swapped and swapped[1] - swapped[0] > SWAP_GROWTH_LIMIT_BYTES:
         reasons.append(f"swap grew by {swapped[1] - swapped[0]} bytes (limit {SWAP_GROWTH_LIMIT_BYTES})")
+    pages = conditions.get("swapped_in_pages")
+    if pages is not None and pages * PAGE_BYTES > SWAP_GROWTH_LIMIT_BYTES:
+        reasons.append(f"{pages * PAGE_BYTES:.0f} bytes came back from swap (limit {SWAP_GROWTH_LIMIT_BYTES})")
     if conditions["throttle"] == throttle.SEEN:
         reasons.append("the processor was throttled")
+    elif conditions["throttle"] == throttle.UNKNOWN:
+        reasons += _too_hot(conditions)
     return reasons

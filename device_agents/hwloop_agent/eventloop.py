@@ -1,7 +1,8 @@
 """The loop under the supervisor: descriptors, signals, time, and the one job that may be running. No threads.
 
 It waits in one `select` and nowhere else: neither for the peer to read, nor for a worker to die. What a line means is
-the supervisor's to say.
+the supervisor's to say. A peer that has not said a word for `protocol.ABSENT_S` is taken to be gone, as is one whose
+successor says so with SIGHUP (`lease.ask_to_leave`): a running trial is finished and journalled, nothing else is.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class EventLoop:
         self._closing = False
         self._exit_code = EXIT_OK
         self._heartbeat_at = 0.0
+        self._absent_at = 0.0
 
     def _on_line(self, line: Union[bytes, FrameError]) -> None:
         """A whole line has arrived, or the news of one that was too long."""
@@ -68,6 +70,7 @@ class EventLoop:
         self._watch(wake_read)
         self._watch(self._stdin)
         self._heartbeat_at = self._clock() + protocol.HEARTBEAT_S
+        self._expect_word()
         try:
             while not self._is_over():
                 self._turn(wake_read)
@@ -96,6 +99,8 @@ class EventLoop:
 
     def _wakes_at(self) -> float:
         wakes = self._next_heartbeat()
+        if not self._closing:
+            wakes = min(wakes, self._absent_at)
         return min(wakes, self._job.worker.wakes_at()) if self._job is not None else wakes
 
     def _is_over(self) -> bool:
@@ -121,7 +126,7 @@ class EventLoop:
             if self._job is not None:
                 self._job.worker.kill()
         elif signal.SIGHUP in numbers:
-            self._on_end_of_input()
+            self._hang_up()
 
     def _on_input(self, data: Optional[bytes]) -> None:
         if data is None:
@@ -129,14 +134,26 @@ class EventLoop:
         if not data:
             self._on_end_of_input()
             return
+        self._expect_word()
         for line in self._lines.feed(data):
             if self._closing:
                 return
             self._on_line(line)
 
+    def _expect_word(self, patience_s: float = 0.0) -> None:
+        """The peer lives: expect its next word within `ABSENT_S`, later by as much as it has announced."""
+        self._absent_at = self._clock() + protocol.ABSENT_S + patience_s
+
     def _on_end_of_input(self) -> None:
         self._closing = True
         self._set_watch(self._stdin, 0)
+
+    def _hang_up(self) -> None:
+        """The peer is gone: finish the trial for the journal's sake, and drop what only the peer wanted."""
+        self._out.abandon()
+        self._on_end_of_input()
+        if self._job is not None and not isinstance(self._job, TrialJob):
+            self._job.worker.kill()
 
     def _listen(self, worker: WorkerProcess, ready: set[int]) -> None:
         if worker.report in ready:
@@ -165,10 +182,15 @@ class EventLoop:
                 self._set_watch(report, 0)
                 self._set_watch(capture, 0)
                 self._on_worker_ended(job)
+        if not self._closing and self._clock() >= self._absent_at:
+            self._hang_up()
         if self._clock() >= self._next_heartbeat():
             self._beat()
 
     def _on_worker_ended(self, job: Job) -> None:
+        if self._out.lost and not isinstance(job, TrialJob):
+            self._job = None
+            return
         try:
             over = job.ended()
         except OSError as error:

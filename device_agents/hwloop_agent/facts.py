@@ -6,12 +6,13 @@ import os
 import sys
 from typing import List
 
-from hwloop_agent.conditions import clock_mhz, governor, temperature_c
 from hwloop_agent.emulation import read_processor
 from hwloop_agent.placement import read_cpus
 from hwloop_agent.protocol import Json
+from hwloop_agent.sensors.board import Sensors
+from hwloop_agent.sensors.profile import device_tree
 from hwloop_agent.sysfiles import SysFiles, names_in, read_fields, read_kibibytes, read_number, read_text
-from hwloop_agent.throttle import is_virtual, model_name, read_evidence
+from hwloop_agent.throttle import is_virtual, model_name
 
 TOOLS = ("vcgencmd", "nvpmodel", "tegrastats", "jetson_clocks")
 
@@ -45,23 +46,9 @@ def _cpufreq(files: SysFiles) -> List[Json]:
     return found
 
 
-def _thermal(files: SysFiles) -> List[Json]:
-    folder = files.sys("class/thermal")
-    zones: List[Json] = []
-    for name in names_in(folder, "thermal_zone"):
-        value = read_number(os.path.join(folder, name, "temp"))
-        kind = read_text(os.path.join(folder, name, "type"))
-        zones.append({"type": kind, "temperature_c": None if value is None else value / 1000})
-    return zones
-
-
-def _tools() -> List[str]:
-    places = os.environ.get("PATH", os.defpath).split(os.pathsep)
-    return [tool for tool in TOOLS if any(os.access(os.path.join(place, tool), os.X_OK) for place in places if place)]
-
-
-def read_facts(files: SysFiles, allowed: List[int]) -> Json:
+def read_facts(sensors: Sensors, allowed: List[int]) -> Json:
     """Return what this machine is; the runtimes are probed apart, each in its own process."""
+    files = sensors.files
     memory = read_fields(files.proc("meminfo"), ":")
     uname = os.uname()
     facts: Json = {
@@ -78,13 +65,23 @@ def read_facts(files: SysFiles, allowed: List[int]) -> Json:
         "cpus": [cpu._asdict() for cpu in read_cpus(files, allowed)],
         "memory_bytes": read_kibibytes(memory, "MemTotal"),
         "swap_bytes": read_kibibytes(memory, "SwapTotal"),
-        "governor": governor(files, allowed),
-        "clock_mhz": clock_mhz(files, allowed),
+        "board": {
+            "profile": sensors.profile.name,
+            "title": sensors.profile.title,
+            "compatible": device_tree(files)[0],
+            "throttle_c": sensors.profile.throttle_c,
+        },
+        "governor": sensors.governor(allowed),
+        "clock_mhz": sensors.clock_mhz(allowed),
         "cpufreq": _cpufreq(files),
-        "temperature_c": temperature_c(files),
-        "thermal": _thermal(files),
-        "throttle_evidence": read_evidence(files).to_json(),
-        "tools": _tools(),
+        "power_mode": sensors.power_mode(),
+        "temperature_c": sensors.temperature_c(),
+        "thermal": [
+            {"type": kind, "temperature_c": value, "cpu": is_cpu} for kind, value, is_cpu in sensors.temperatures()
+        ],
+        "throttle_evidence": sensors.throttle_evidence().to_json(),
+        "power": sensors.power(),
+        "tools": [tool for tool in TOOLS if files.tool(tool) is not None],
     }
     facts.update(read_processor(files))
     return facts

@@ -10,6 +10,8 @@ from hwloop_agent.pacebook import PaceBook
 from hwloop_agent.placement import place, read_cpus
 from hwloop_agent.protocol import Json
 from hwloop_agent.runtimes import RUNTIMES, WITHOUT_ARTIFACT
+from hwloop_agent.sensors.board import Sensors
+from hwloop_agent.sensors.gate import ThermalBook
 from hwloop_agent.sysfiles import SysFiles, read_fields, read_text
 from hwloop_agent.trialrecord import Start, build_record, verdict
 from hwloop_agent.workerprocess import SHUTDOWN, WorkerProcess
@@ -23,12 +25,18 @@ Spawn = Callable[[Json, float], WorkerProcess]
 
 
 class Machine(NamedTuple):
-    """What jobs need of the machine: its files, the CPUs that may be used, how a worker is started, their pace."""
+    """What jobs need of the machine: sensors, the CPUs that may be used, how a worker is started, what was learned."""
 
-    files: SysFiles
+    sensors: Sensors
     allowed: List[int]
     spawn: Spawn
     paces: PaceBook
+    thermal: ThermalBook
+
+    @property
+    def files(self) -> SysFiles:
+        """Where the machine's files are."""
+        return self.sensors.files
 
     def request(self, mode: str, threads: int, deadline_s: float, **more: Any) -> Json:
         """Return the request line of a worker with `threads` CPUs of its own.
@@ -43,8 +51,10 @@ class Machine(NamedTuple):
             "supervisor_cpus": rest,
             "pace_ns": self.paces.get(cpus),
             "deadline_s": deadline_s,
-            "proc_root": self.files.proc_root,
-            "sys_root": self.files.sys_root,
+            "helper_cpus": [cpu for cpu in rest if cpu not in cpus],
+            "baseline_c": self.thermal.get(),
+            "files": self.files._asdict(),
+            "board": self.sensors.profile._asdict(),
         }
         request.update(more)
         return request
@@ -96,6 +106,7 @@ class TrialJob(Job):
             "trial", start.spec["threads"], deadline_s, spec=start.spec, artifact_path=artifact_path
         )
         self._paces = machine.paces
+        self._thermal = machine.thermal
         self._cpus: List[int] = request["cpus"]
         self._oom_kills = oom_kills(self._files)
         self.worker = machine.spawn(request, deadline_s)
@@ -106,8 +117,10 @@ class TrialJob(Job):
         if worker.exit is None or worker.exit.asked == SHUTDOWN:
             return True
         conditions = worker.parts.get("conditions")
-        if conditions:
+        if isinstance(conditions, dict) and isinstance(conditions.get("pace_ns"), float):
             self._paces.learn(self._cpus, conditions["pace_ns"])
+        if isinstance(conditions, dict):
+            self._thermal.learn(conditions)
         killed = oom_kills(self._files) > self._oom_kills
         outcome = verdict(worker.result, worker.exit, worker.phase, worker.faults, killed)
         self._finish(build_record(self.start, worker.parts, outcome, worker.exit, worker.stderr_tail))
@@ -141,7 +154,7 @@ class FactsJob(Job):
 
         self._machine = machine
         self._say = say
-        self._facts = read_facts(machine.files, machine.allowed)
+        self._facts = read_facts(machine.sensors, machine.allowed)
         self._facts["worker_python"] = worker_python
         self._facts["supervisor_python"] = sys.executable
         self._facts["boot_id"] = read_text(machine.files.proc("sys/kernel/random/boot_id"))

@@ -1,13 +1,18 @@
 """One measurement at a time: an exclusive lock on `<root>/lease`, which the kernel drops when its holder dies.
 
-The file's text says who holds it, for people; the lock is what counts. Sessions with different roots do not see each
-other.
+The file's text says who holds it; the lock is what counts. Sessions with different roots do not see each other.
+
+A host whose connection broke may know so long before the device does. Its next session names the same `instance` (a
+random number of that host's process) and may therefore ask the older supervisor to leave: that one finishes the trial
+that runs, journals it and goes, which frees the lock. Nobody takes a lock that is held, so two never measure at once.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import signal
 from typing import Optional
 
 from hwloop_agent.protocol import FrameError, Json, canonical_json, clean_text, parse_json
@@ -31,6 +36,29 @@ def describe_owner(owner: Json) -> str:
     return "the device is in use by {who} on {host} (agent process {pid}, session {session}) since {since}".format(
         **fields
     )
+
+
+def is_predecessor(held: Json, mine: Json) -> bool:
+    """Say whether the holder of a lease is an earlier session of the very host process that asks now."""
+    if not mine.get("instance"):
+        return False
+    return all(held.get(name) == mine.get(name) for name in ("session", "who", "host", "instance"))
+
+
+def ask_to_leave(held: Json, proc_root: str = "/proc") -> None:
+    """Tell the supervisor that holds the lease that its host is gone. Does nothing when that is not a supervisor.
+
+    The text of a holder that was killed stays until the next one writes its own, and its number may be another's by
+    then: so the process is asked first what it is.
+    """
+    pid = str(held.get("pid", ""))
+    if not pid.isdigit() or int(pid) < 2:
+        return
+    with contextlib.suppress(OSError):
+        with open(os.path.join(proc_root, pid, "cmdline"), "rb") as file:
+            words = file.read(1 << 16).split(b"\0")
+        if b"serve" in words and str(held.get("session")).encode() in words:
+            os.kill(int(pid), signal.SIGHUP)
 
 
 class Lease:

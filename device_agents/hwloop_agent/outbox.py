@@ -33,7 +33,7 @@ class Outbox:
         self._seq += 1
         self.flush()
         if len(self._held) > MAX_BACKLOG_BYTES:
-            self._lose()
+            self.abandon()
 
     def flush(self) -> None:
         """Write as much as the peer takes now."""
@@ -43,11 +43,12 @@ class Outbox:
             except BlockingIOError:
                 return
             except OSError:
-                self._lose()
+                self.abandon()
                 return
             del self._held[:written]
 
-    def _lose(self) -> None:
+    def abandon(self) -> None:
+        """The peer is gone: drop what it has not read, and everything from now on."""
         self.lost = True
         self._held.clear()
 

@@ -26,9 +26,16 @@ MAX_TRIAL_S = 600.0
 HEARTBEAT_S = 5.0
 # While a worker is timing, the supervisor sends nothing, so that it wakes no core; but never for longer than this.
 MAX_QUIET_S = 15.0
+# A host that waits says so this often; one that has not said a word for as long as `ABSENT_S` is gone, and the agent
+# finishes its trial and leaves. Without it a network that drops everything silently holds the device for a quarter of
+# an hour, until the kernel's TCP gives up.
+PING_S = 10.0
+ABSENT_S = 45.0
+# How much longer a host may announce to be silent, while it stores a large file over a slow link.
+MAX_PATIENCE_S = 3600.0
 
 HOST_TYPES = frozenset(
-    ["hello", "facts", "verify", "trial.run", "trial.cancel", "journal.read", "journal.ack", "canary", "bye"]
+    ["hello", "facts", "verify", "trial.run", "trial.cancel", "journal.read", "journal.ack", "canary", "ping", "bye"]
 )
 AGENT_TYPES = frozenset(
     [
@@ -51,7 +58,7 @@ AGENT_TYPES = frozenset(
 )
 
 STATUSES = ("ok", "degraded", "invalid", "crashed", "oom", "timeout", "cancelled", "unsupported")
-SUFFIXES = (".onnx", ".ort", ".tflite", ".so", ".pt", ".pt2", ".bin")
+SUFFIXES = (".onnx", ".ort", ".tflite", ".so", ".calls", ".bin")
 
 NONCE = re.compile(r"[0-9a-f]{16,64}\Z")
 SHA256 = re.compile(r"[0-9a-f]{64}\Z")
@@ -121,18 +128,22 @@ def _unique_keys(pairs: List[Any]) -> Json:
     return found
 
 
-_STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"')
-_BRACKETS = re.compile(r"[\[\]{}]")
+# One token at a time, none of which can fail late: a pattern for whole strings takes quadratic time on half of one.
+_NESTING = re.compile(r'\\.|["\[\]{}]', re.DOTALL)
 
 
 def _check_depth(text: str) -> None:
     if text.count("[") + text.count("{") <= MAX_DEPTH:
         return
-    depth = 0
-    for bracket in _BRACKETS.finditer(_STRINGS.sub("", text)):
-        depth += 1 if bracket.group() in "[{" else -1
-        if depth > MAX_DEPTH:
-            raise FrameError("depth", f"JSON nested deeper than {MAX_DEPTH}")
+    depth, inside_text = 0, False
+    for token in _NESTING.finditer(text):
+        sign = token.group()
+        if sign == '"':
+            inside_text = not inside_text
+        elif not inside_text and len(sign) == 1:
+            depth += 1 if sign in "[{" else -1
+            if depth > MAX_DEPTH:
+                raise FrameError("depth", f"JSON nested deeper than {MAX_DEPTH}")
 
 
 def parse_json(line: bytes) -> Any:
@@ -202,7 +213,7 @@ def decode(line: bytes, types: frozenset[str]) -> Message:
     message_id: int = value.get("id", -1)
     if not _is_count(message_id, 32):
         raise FrameError("envelope", "id is a whole number of 32 bits")
-    if value.get("v") != PROTOCOL_VERSION or isinstance(value.get("v"), bool):
+    if not _is_count(value.get("v"), 32) or value["v"] != PROTOCOL_VERSION:
         raise FrameError("version", f"v is {PROTOCOL_VERSION} here", message_id)
     if set(value) != {"v", "id", "seq", "type", "body"}:
         raise FrameError("envelope", "a message has exactly v, id, seq, type, body", message_id)

@@ -26,13 +26,28 @@ from hwloop_agent.digest import hex_digest_of
 from hwloop_agent.jobs import label_of
 from hwloop_agent.lease import Lease, LeaseHeldError
 from hwloop_agent.protocol import FrameError, Json, canonical_json, clean_text, parse_json
+from hwloop_agent.sensors.tuning import TuningError, recover
+from hwloop_agent.sysfiles import SysFiles, read_text
 from hwloop_agent.workerprocess import signal_name
 
 MARK = b"hwloop-board "
 STATE = "hwloop.json"
 MAX_STATE_BYTES = 1 << 16
 # All that the agent makes in its directory, which may be somebody's own: nothing else is removed. The lease goes last.
-OWN = ("agents", "sessions", "venv", "venv.new", "venvs", "wheelhouse", "pace.json", "pace.json.tmp", "lease")
+OWN = (
+    "agents",
+    "sessions",
+    "venv",
+    "venv.new",
+    "venvs",
+    "wheelhouse",
+    "pace.json",
+    "pace.json.tmp",
+    "thermal.json",
+    "thermal.json.tmp",
+    "tuned.json",
+    "lease",
+)
 ALIVE_S = 5.0
 TAIL_CHARACTERS = 1500
 NAME_DIGITS = 16
@@ -211,6 +226,15 @@ def _point(link: str, target: str) -> None:
     os.replace(link + ".new", link)
 
 
+def _untune(root: str) -> None:
+    """Put back a governor that was left tuned. Raises `ProvisionError`: the file that knows how must stay then."""
+    files = SysFiles()
+    try:
+        recover(root, files, read_text(files.proc("sys/kernel/random/boot_id")))
+    except TuningError as error:
+        raise ProvisionError(str(error)) from None
+
+
 def remove(root: str) -> None:
     """Remove all that hwloop has made here; what others put beside it stays.
 
@@ -247,6 +271,7 @@ def carry_out(command: str, root: str, spec: Json, host: Host) -> Json:
         raise ProvisionError(str(held)) from None
     try:
         if command == "remove":
+            _untune(root)
             remove(root)
             return {"done": True}
         return {"done": True, "state": install(root, spec, host)}

@@ -1,19 +1,27 @@
-"""What a session keeps on the device: its journal, its artifacts, a scratch folder. All below one private directory."""
+"""What a session keeps on the device: its journal, its artifacts, a scratch folder. All below one private directory.
+
+Beside the journal lie two small files: `acked`, the number up to which the host has the records, and `running`, the
+trial that is being measured. Where a supervisor finds `running` at its start, its predecessor died in that trial, or
+the whole board did: that is how a trial that kills boards is told from one whose connection was cut.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from typing import Dict, List, Optional, Tuple
 
 from hwloop_agent.digest import hex_digest_of
 from hwloop_agent.journal import Journal
-from hwloop_agent.protocol import SESSION_ID, Json, canonical_json
+from hwloop_agent.protocol import SESSION_ID, TRIAL_ID, FrameError, Json, canonical_json, parse_json
 
 JOURNAL_LIMIT_BYTES = 64 << 20
 PRUNE_ABOVE_BYTES = 16 << 20
 BATCH_BYTES = 768 << 10
 MAX_BATCH = 1000
+MAX_NOTE_BYTES = 4096
+JOURNAL, ACKED, RUNNING = "journal.ndjson", "acked", "running"
 
 
 def private_directory(path: str) -> str:
@@ -27,6 +35,16 @@ def private_directory(path: str) -> str:
         raise OSError(f"{path} is a symbolic link")
     os.chmod(path, 0o700)
     return path
+
+
+def read_note(path: str) -> Optional[Json]:
+    """Return the JSON object in a small file, None where there is none that can be read."""
+    try:
+        with open(path, "rb") as file:
+            value = parse_json(file.read(MAX_NOTE_BYTES))
+    except (OSError, FrameError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 class SessionStore:
@@ -44,11 +62,43 @@ class SessionStore:
         self.folder = private_directory(os.path.join(private_directory(os.path.join(root, "sessions")), session))
         self.artifacts = private_directory(os.path.join(self.folder, "artifacts"))
         self.scratch = private_directory(os.path.join(self.folder, "scratch"))
-        self.journal = Journal.open(os.path.join(self.folder, "journal.ndjson"), max_bytes=JOURNAL_LIMIT_BYTES)
+        self.journal = Journal.open(os.path.join(self.folder, JOURNAL), max_bytes=JOURNAL_LIMIT_BYTES)
         self._finished: Dict[str, Tuple[int, Json]] = {}
         self._verified: Dict[str, Tuple[int, int, int]] = {}
         for seq, record in self.journal.numbered():
             self._index(seq, record)
+        self.interrupted = self._read_running()
+
+    def _read_running(self) -> Optional[Json]:
+        """Return `trial_id`, `boot_id` and `pid` of a trial that ended with its supervisor; None when none did."""
+        found = read_note(os.path.join(self.folder, RUNNING)) or {}
+        trial_id = str(found.get("trial_id"))
+        if not TRIAL_ID.match(trial_id) or trial_id in self._finished:
+            return None
+        boot_id, pid = found.get("boot_id"), found.get("pid")
+        return {
+            "trial_id": trial_id,
+            "boot_id": boot_id if isinstance(boot_id, str) else None,
+            "pid": pid if isinstance(pid, int) else 0,
+        }
+
+    def begin(self, trial_id: str, boot_id: Optional[str]) -> None:
+        """Note that a trial runs. Not synced: a kill of processes leaves it, and of a power cut the host knows."""
+        note = {"trial_id": trial_id, "boot_id": boot_id, "pid": os.getpid()}
+        with contextlib.suppress(OSError):
+            self._write(RUNNING, note)
+
+    def end(self) -> None:
+        """Note that no trial runs."""
+        with contextlib.suppress(OSError):
+            os.unlink(os.path.join(self.folder, RUNNING))
+
+    def _write(self, name: str, note: Json) -> None:
+        path = os.path.join(self.folder, name)
+        descriptor = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(canonical_json(note))
+        os.replace(path + ".new", path)
 
     def _index(self, seq: int, record: Json) -> None:
         trial_id = record.get("trial_id")
@@ -83,7 +133,9 @@ class SessionStore:
         }
 
     def acknowledge(self, seq: int) -> None:
-        """The host has the records up to `seq`; forget them once the journal has grown large."""
+        """The host has the records up to `seq`: keep that in mind; forget them once the journal has grown large."""
+        with contextlib.suppress(OSError):  # a full disk: then this session is not among those that are cleaned up
+            self._write(ACKED, {"seq": seq})
         if os.stat(self.journal.path).st_size < PRUNE_ABOVE_BYTES:
             return
         self.journal.drop_through(seq)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, FrozenSet, List, Optional, Sequence, Tuple
 
 from hwloop_agent.protocol import Json, artifact_name
+from hwloop_agent.sensors.gate import Rule
 from hwloop_agent.timing import TimingSpec
 
 KEYS = frozenset(["artifact", "runtime", "options", "inputs", "threads", "timing", "replicate"])
+# Absent unless they are asked for, so that the ids of trials without them stay what they are.
+FLAGS = frozenset(["keep_outputs", "profile"])
+OPTIONAL_KEYS = FLAGS | {"gate"}
 INPUT_KEYS = frozenset(["name", "shape", "dtype", "distribution", "seed"])
 DTYPES = ("float32", "float64", "float16", "int64", "int32", "int8", "uint8", "bool")
 DISTRIBUTIONS = ("normal", "uniform", "integers")
@@ -33,6 +37,7 @@ TIMING_LIMITS: Dict[str, Tuple[float, float]] = {
     "target_relative_interval": (0, 1),
     "confidence": (0.5, 0.9999),
 }
+GATE_LIMITS: Dict[str, Tuple[float, float]] = {"above_c": (0, 50), "timeout_s": (0, 300)}
 WHOLE_TIMING = frozenset(["warmup_runs", "min_blocks", "max_blocks"])
 
 
@@ -51,9 +56,10 @@ def _whole(value: Any, low: int, high: int, key: str) -> int:
     return int(value)
 
 
-def _keys(value: Any, keys: Any, name: str) -> None:
+def _keys(value: Any, keys: Any, name: str, optional: FrozenSet[str] = frozenset()) -> None:
     _need(isinstance(value, dict), f"{name} is an object")
-    _need(set(value) == set(keys), "{} has the keys {}".format(name, " ".join(sorted(keys))))
+    also = ", and may have {}".format(" ".join(sorted(optional))) if optional else ""
+    _need(set(value) - optional == set(keys), "{} has the keys {}{}".format(name, " ".join(sorted(keys)), also))
 
 
 def check_timing(value: Any) -> TimingSpec:
@@ -71,6 +77,20 @@ def check_timing(value: Any) -> TimingSpec:
     _need(value["min_s"] <= value["max_s"], "timing.min_s is at most timing.max_s")
     _need(value["min_blocks"] <= value["max_blocks"], "timing.min_blocks is at most timing.max_blocks")
     return TimingSpec(**value)
+
+
+def check_gate(value: Any) -> Rule:
+    """Return the temperature gate of a spec.
+
+    Raises:
+        SpecError: a key is missing, unknown or out of its limits.
+    """
+    _keys(value, GATE_LIMITS, "gate")
+    for key, (low, high) in GATE_LIMITS.items():
+        number = value[key]
+        _need(isinstance(number, (int, float)) and not isinstance(number, bool), f"gate.{key} is a number")
+        _need(low <= number <= high, f"gate.{key} is between {low:g} and {high:g}")
+    return Rule(**value)
 
 
 def _check_input(value: Any, index: int) -> None:
@@ -105,7 +125,11 @@ def check_spec(spec: Any, without_artifact: Sequence[str] = ()) -> Optional[str]
     Raises:
         SpecError: the first thing that is wrong with it.
     """
-    _keys(spec, KEYS, "spec")
+    _keys(spec, KEYS, "spec", OPTIONAL_KEYS)
+    for key in FLAGS & set(spec):
+        _need(spec[key] is True, f"{key} is true or absent")
+    if "gate" in spec:
+        check_gate(spec["gate"])
     _need(isinstance(spec["runtime"], str) and 0 < len(spec["runtime"]) <= 64, "runtime is a name")
     _check_options(spec["options"])
     inputs: List[Json] = spec["inputs"]

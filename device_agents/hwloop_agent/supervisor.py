@@ -12,13 +12,19 @@ import time
 from typing import Callable, Dict, List, NamedTuple, Optional, Union
 
 from hwloop_agent import VERSION, protocol
+from hwloop_agent.cleaning import clean_up
 from hwloop_agent.digest import hex_digest_of
-from hwloop_agent.eventloop import EventLoop
+from hwloop_agent.emulation import read_processor
+from hwloop_agent.eventloop import EXIT_TERMINATED, EventLoop
 from hwloop_agent.jobs import CanaryJob, FactsJob, Machine, TrialJob, label_of
-from hwloop_agent.lease import Lease, LeaseHeldError, describe_owner
+from hwloop_agent.lease import Lease, LeaseHeldError, ask_to_leave, describe_owner, is_predecessor
 from hwloop_agent.pacebook import PaceBook
 from hwloop_agent.protocol import FrameError, Json, Message, clean_text
 from hwloop_agent.runtimes import WITHOUT_ARTIFACT
+from hwloop_agent.sensors.board import Sensors
+from hwloop_agent.sensors.gate import ThermalBook
+from hwloop_agent.sensors.profile import built_in, parse_profile, recognise
+from hwloop_agent.sensors.tuning import TuningError, recover
 from hwloop_agent.sessionstore import SessionStore
 from hwloop_agent.spec import MAX_SPEC_BYTES, SpecError, check_spec
 from hwloop_agent.sysfiles import SysFiles, read_text
@@ -80,9 +86,12 @@ class Supervisor(EventLoop):
         self._store: Optional[SessionStore] = None
         self._bad_frames = 0
         self._last_seq = 0
+        self._emulated = bool(read_processor(self._files)["emulated"])
         self._boot_id = read_text(self._files.proc("sys/kernel/random/boot_id"))
         book = PaceBook(os.path.join(options.root, "pace.json"), self._boot_id, options.worker_python)
-        self._machine = Machine(self._files, self._allowed, self._spawn, book)
+        sensors = Sensors(self._files, recognise(self._files, built_in()))
+        thermal = ThermalBook(os.path.join(options.root, "thermal.json"), self._boot_id)
+        self._machine = Machine(sensors, self._allowed, self._spawn, book, thermal)
         self._handlers: Dict[str, Callable[[Message], None]] = {
             "hello": self._on_hello,
             "facts": self._on_facts,
@@ -92,11 +101,14 @@ class Supervisor(EventLoop):
             "journal.read": self._on_journal_read,
             "journal.ack": self._on_journal_ack,
             "canary": self._on_canary,
+            "ping": lambda _: None,  # that it came is all it says
             "bye": self._on_bye,
         }
 
     def _release(self) -> None:
         if self._store is not None:
+            if self._exit_code == EXIT_TERMINATED:
+                self._store.end()  # told to stop: that says nothing about the trial
             self._store.close()
         if self._lease is not None:
             self._lease.release()
@@ -141,9 +153,16 @@ class Supervisor(EventLoop):
         offered = body.get("proto")
         if not isinstance(offered, list) or protocol.PROTOCOL_VERSION not in offered:
             raise RefusalError("proto", f"this agent speaks protocol {protocol.PROTOCOL_VERSION}")
+        if body.get("board") is not None:
+            try:
+                own = Sensors(self._files, parse_profile(body["board"]))
+            except ValueError as error:
+                raise RefusalError("bad_request", f"the board's {error}") from None
+            self._machine = self._machine._replace(sensors=own)
         if self._store is None:
             owner = {name: clean_text(str(body.get(name, "?")), 80) for name in ("who", "host")}
             owner.update(pid=str(os.getpid()), since=label_of(time.time()), session=self._options.session)
+            owner["instance"] = clean_text(str(body.get("instance") or ""), 80)
             self._open_session(owner)
         store = self._open_store()
         reply = {
@@ -158,6 +177,7 @@ class Supervisor(EventLoop):
             "session": self._options.session,
             "artifacts": store.artifacts,
             "cpus": self._allowed,
+            "interrupted": store.interrupted,
             "journal": {"last_seq": store.journal.last_seq, "cut_bytes": store.journal.cut_bytes},
         }
         self._out.send("hello", reply, message.id)
@@ -168,13 +188,30 @@ class Supervisor(EventLoop):
         try:
             lease = Lease.take(os.path.join(root, "lease"), owner)
         except LeaseHeldError as held:
-            raise RefusalError("lease", describe_owner(held.owner), owner=held.owner) from None
+            is_own = is_predecessor(held.owner, owner)
+            if is_own:
+                ask_to_leave(held.owner)
+            known = {name: held.owner[name] for name in held.owner if name != "instance"}
+            raise RefusalError("lease", describe_owner(held.owner), owner=known, leaving=is_own) from None
         try:
             self._store = SessionStore(root, self._options.session)
         except BaseException:
             lease.release()
             raise
         self._lease = lease
+        self._untune()
+        clean_up(os.path.join(root, "sessions"), self._options.session, time.time(), self._clock)
+
+    def _untune(self) -> None:
+        """Put back a governor that a `tune` which died has left; a person asked for it, so a person is told."""
+        try:
+            changes = recover(self._options.root, self._files, self._boot_id)
+        except (TuningError, OSError) as error:
+            self._out.send("log", {"level": "error", "message": clean_text(f"the board is still tuned: {error}", 2000)})
+        else:
+            for change in changes:
+                text = "{file} was left tuned and is {after} again".format(**change)
+                self._out.send("log", {"level": "info", "message": text})
 
     def _own_digest(self) -> str:
         descriptor = os.open(self._options.archive, os.O_RDONLY | os.O_CLOEXEC)
@@ -190,6 +227,9 @@ class Supervisor(EventLoop):
             name = protocol.artifact_name(sha256, suffix)
         except ValueError as error:
             raise RefusalError("bad_request", str(error)) from None
+        patience_s = message.body.get("patience_s")
+        if isinstance(patience_s, (int, float)) and 0 < patience_s <= protocol.MAX_PATIENCE_S:
+            self._expect_word(patience_s)
         self._out.send("verified", store.verify(name, sha256), message.id)
 
     def _on_trial_run(self, message: Message) -> None:
@@ -197,7 +237,9 @@ class Supervisor(EventLoop):
         trial_id = _trial_id_in(message.body)
         spec: Json = message.body["spec"] if isinstance(message.body.get("spec"), dict) else {}
         deadline_s = message.body.get("deadline_s")
-        if not isinstance(deadline_s, (int, float)) or not 1 <= deadline_s <= protocol.MAX_TRIAL_S:
+        if isinstance(deadline_s, bool) or not isinstance(deadline_s, (int, float)):
+            deadline_s = 0.0
+        if not 1 <= deadline_s <= protocol.MAX_TRIAL_S:
             raise RefusalError("bad_request", f"deadline_s is between 1 and {protocol.MAX_TRIAL_S:g}")
         if len(protocol.canonical_json(spec)) > MAX_SPEC_BYTES:
             raise RefusalError("bad_request", f"a spec has at most {MAX_SPEC_BYTES} bytes")
@@ -213,7 +255,7 @@ class Supervisor(EventLoop):
         except SpecError as error:
             raise RefusalError("bad_request", str(error)) from None
         artifact_path = self._find_artifact(store, name, spec)
-        start = Start(trial_id, spec, label_of(time.time()), self._boot_id)
+        start = Start(trial_id, spec, label_of(time.time()), self._boot_id, self._emulated)
         quiet_s = protocol.MAX_QUIET_S + protocol.HEARTBEAT_S
         self._out.send("trial.accepted", {"trial_id": trial_id, "quiet_s": quiet_s}, message.id)
         self._start_trial(message.id, start, artifact_path, float(deadline_s))
@@ -230,11 +272,14 @@ class Supervisor(EventLoop):
         def finish(record: Json) -> None:
             self._finish_trial(message_id, record)
 
+        store = self._open_store()
+        store.begin(start.trial_id, start.boot_id)
         try:
             job = TrialJob(self._machine, start, artifact_path, deadline_s, finish)
         except ValueError as error:
             finish(build_record(start, {}, {"status": "unsupported", "reasons": [f"the spec {error}"]}, None))
         except OSError as error:
+            store.end()
             body = {"trial_id": start.trial_id, "family": "agent", "reason": f"no worker could be started: {error}"}
             self._out.send("trial.failed", body, message_id)
         else:
@@ -244,10 +289,11 @@ class Supervisor(EventLoop):
         body: Json = {"seq": 0, "record": record, "stored": False}
         try:
             body["seq"] = self._open_store().store(record)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             # The host still gets the number; it keeps the record of truth.
             text = f"the record could not be journalled here: {error}"
             self._out.send("log", {"level": "error", "message": clean_text(text, 2000)}, message_id)
+        self._open_store().end()
         self._out.send("trial.result", body, message_id)
 
     def _on_trial_cancel(self, message: Message) -> None:

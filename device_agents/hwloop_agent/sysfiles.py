@@ -6,16 +6,18 @@ A reader answers None for whatever it cannot know; nothing here turns "unreadabl
 from __future__ import annotations
 
 import os
-from typing import Dict, List, NamedTuple, Optional
+from typing import Dict, List, NamedTuple, Optional, Sequence
 
 MAX_FILE_BYTES = 1 << 16
 
 
 class SysFiles(NamedTuple):
-    """Where `/proc` and `/sys` are."""
+    """Where `/proc`, `/sys` and the rest of the system are, and the only folders that programs are started from."""
 
     proc_root: str = "/proc"
     sys_root: str = "/sys"
+    fs_root: str = "/"
+    tool_dirs: Sequence[str] = ("/usr/bin", "/usr/sbin", "/bin", "/usr/local/bin", "/opt/vc/bin")
 
     def proc(self, *parts: str) -> str:
         """Return a path below `/proc`."""
@@ -24,6 +26,15 @@ class SysFiles(NamedTuple):
     def sys(self, *parts: str) -> str:
         """Return a path below `/sys`."""
         return os.path.join(self.sys_root, *parts)
+
+    def fs(self, *parts: str) -> str:
+        """Return a path below `/`."""
+        return os.path.join(self.fs_root, *parts)
+
+    def tool(self, name: str) -> Optional[str]:
+        """Return the path of a program, None where it is not installed."""
+        paths = (os.path.join(folder, name) for folder in self.tool_dirs)
+        return next((path for path in paths if os.access(path, os.X_OK)), None)
 
 
 def read_text(path: str) -> Optional[str]:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, NamedTuple, Optional
 
-from hwloop_agent.protocol import Json, clean_text
+from hwloop_agent.protocol import MAX_LINE_BYTES, STATUSES, Json, canonical_json, clean_text, parse_json
 from hwloop_agent.workerprocess import CANCELLED, TIMEOUT, Exit
 
 STDERR_TAIL_CHARACTERS = 2048
-PARTS = ("runtime", "latency", "memory", "conditions", "phases_s", "outputs", "clock_synced")
+# One line of the protocol, less the envelope around a record.
+MAX_RECORD_BYTES = MAX_LINE_BYTES - 4096
+PARTS = ("runtime", "latency", "memory", "conditions", "energy", "phases_s", "outputs", "clock_synced")
+# Only in the record of a trial that asked for it.
+ASKED_PARTS = ("profile",)
 
 
 class Start(NamedTuple):
@@ -18,6 +22,7 @@ class Start(NamedTuple):
     spec: Json
     started_at: str
     boot_id: Optional[str]
+    emulated: bool = False
 
 
 def verdict(result: Optional[Json], exit_: Exit, phase: str, faults: List[str], oom_killed: bool) -> Dict[str, Any]:
@@ -26,8 +31,8 @@ def verdict(result: Optional[Json], exit_: Exit, phase: str, faults: List[str], 
     What the worker itself concluded holds, even when it then died on its way out. Otherwise: asked to end, killed by
     the kernel for memory, died by a signal, or left without a word, in this order.
     """
-    if result is not None:
-        return {"status": result["status"], "reasons": list(result["reasons"])}
+    if result is not None and result.get("status") in STATUSES and isinstance(result.get("reasons"), list):
+        return {"status": result["status"], "reasons": result["reasons"]}
     if exit_.asked == CANCELLED:
         return {"status": "cancelled", "reasons": [f"cancelled while {phase}"]}
     if exit_.asked == TIMEOUT:
@@ -54,12 +59,33 @@ def build_record(
         "reasons": outcome["reasons"],
         "started_at": start.started_at,
         "boot_id": start.boot_id,
+        "emulated": start.emulated,
         "signal": exit_.signal if exit_ else None,
         "exit_code": exit_.code if exit_ else None,
         "stderr_tail": clean_text(output, STDERR_TAIL_CHARACTERS),
     }
     for name in PARTS:
         record[name] = parts.get(name)
+    for name in ASKED_PARTS:
+        if name in start.spec:
+            record[name] = parts.get(name)
     if record["runtime"] is None:
         record["runtime"] = {"name": start.spec["runtime"], "version": None}
+    fault = _unfit(record)
+    if fault:
+        # A network with a hundred thousand outputs, or a runtime that wrote into the report.
+        record.update(dict.fromkeys(PARTS), runtime={"name": start.spec["runtime"], "version": None})
+        record.update(status="invalid", reasons=[f"its record cannot be sent: {fault}"])
     return record
+
+
+def _unfit(record: Json) -> str:
+    """Return why a record cannot be journalled and sent, "" when it can."""
+    try:
+        line = canonical_json(record)
+        if len(line) > MAX_RECORD_BYTES:
+            return f"it takes {len(line)} bytes (limit {MAX_RECORD_BYTES})"
+        parse_json(b"[[[[" + line + b"]]]]")  # the journal's and the message's own nesting
+    except ValueError as error:
+        return str(error)
+    return ""

@@ -18,11 +18,17 @@ from typing import Any, Callable, Dict, List, NoReturn, Optional
 from hwloop_agent import conditions, memory, pace, statistics, timing
 from hwloop_agent.protocol import Json, canonical_json, parse_json
 from hwloop_agent.runtimes import RUNTIMES, InvalidArtifactError, Runtime, UnsupportedError, output_faults
-from hwloop_agent.spec import check_timing
+from hwloop_agent.sensors import admission, energy, gate
+from hwloop_agent.sensors.board import Sensors
+from hwloop_agent.sensors.profile import parse_profile
+from hwloop_agent.spec import check_gate, check_timing
 from hwloop_agent.sysfiles import SysFiles
 
 MAX_OPEN_FILES = 1024
 MAX_FILE_BYTES = 256 << 20
+# A record fits one line of the protocol.
+MAX_PROFILE_ROWS = 4000
+MAX_KEPT_OUTPUTS = 4
 PR_SET_PDEATHSIG = 1
 OUT_OF_MEMORY_TEXTS = ("bad_alloc", "bad allocation", "failed to allocate", "out of memory", "cannot allocate memory")
 
@@ -61,13 +67,18 @@ def confine(request: Json) -> None:
 class Trial:
     """Runs one trial and reports it part by part through `emit`."""
 
-    def __init__(self, request: Json, emit: Emit, files: SysFiles) -> None:
+    def __init__(self, request: Json, emit: Emit, sensors: Sensors) -> None:
         self._spec: Json = request["spec"]
         self._artifact: Optional[str] = request["artifact_path"]
         self._cpus: List[int] = request["cpus"]
         self._known_pace_ns: Optional[float] = request["pace_ns"]
         self._emit = emit
-        self._files = files
+        self._sensors = sensors
+        self._files = sensors.files
+        self._helper_cpus: List[int] = request["helper_cpus"]
+        self._baseline_c: Optional[float] = request["baseline_c"]
+        # The host's deadline knows nothing of the wait: it must leave most of it to the trial.
+        self._longest_wait_s: float = request["deadline_s"] / 3
         self._phases: Dict[str, float] = {}
         self._memory: Json = {}
 
@@ -91,6 +102,8 @@ class Trial:
         runtime.prepare(spec["options"])
         meter = memory.open_meter(self._files)
         self._part(clock_synced=conditions.clock_synced())
+        gated = self._wait_until_cool()
+        power = energy.open_meter(self._files, self._sensors.profile, self._helper_cpus)
 
         began = self._phase("importing")
         meter.start()
@@ -102,12 +115,26 @@ class Trial:
         began = self._phase("loading")
         meter.start()
         self._memory["base_bytes"] = memory.resident_bytes(self._files)
+        if "profile" in spec:
+            runtime.start_profile(os.getcwd())
         self._load(runtime)
         self._memory["load_peak_bytes"] = meter.peak()
         about = {"name": runtime.name, "version": runtime.version(), "settings": runtime.settings()}
         self._part(runtime=about, memory=self._memory)
         self._ended("load", began)
-        return self._time(runtime, meter)
+        return self._time(runtime, meter, power, gated)
+
+    def _wait_until_cool(self) -> Json:
+        """Refuse what does not fit into memory, then wait for a cool board; return how the wait went."""
+        began = self._phase("gating")
+        refusal = admission.refusal(self._files, self._spec)
+        if refusal is not None:
+            raise UnsupportedError(refusal)
+        rule = check_gate(self._spec["gate"]) if "gate" in self._spec else gate.Rule()
+        rule = rule._replace(timeout_s=min(rule.timeout_s, self._longest_wait_s))
+        told = gate.wait(self._sensors.temperature_c, self._baseline_c, rule, time.monotonic, time.sleep)
+        self._ended("gate", began)
+        return told
 
     def _load(self, runtime: Runtime) -> None:
         spec = self._spec
@@ -115,7 +142,7 @@ class Trial:
         if self._artifact is not None:
             self._memory["artifact_bytes"] = os.path.getsize(self._artifact)
 
-    def _time(self, runtime: Runtime, meter: memory.Meter) -> Json:
+    def _time(self, runtime: Runtime, meter: memory.Meter, power: energy.Meter, gated: Json) -> Json:
         rules = check_timing(self._spec["timing"])
         run, clock = runtime.runner(), time.perf_counter_ns
 
@@ -127,34 +154,51 @@ class Trial:
         warm = timing.warm_up(run, rules, clock)
         outputs = runtime.outputs()
         meter.pause()
-        self._part(outputs=[output.to_json() for output in outputs])
+        kept = MAX_KEPT_OUTPUTS if "keep_outputs" in self._spec else 0
+        self._part(outputs=[output.to_json(index < kept) for index, output in enumerate(outputs)])
         self._ended("warmup", began)
 
         began = self._phase("measuring")
         known = self._known_pace_ns
         if known is None:
             known = pace.pace_of(pace.search(clock))
-        before = conditions.look(self._files, self._cpus)
+        before = conditions.look(self._sensors, self._cpus)
+        power.start()
         timing.time_block(run, warm.runs_per_block, clock)  # the look has cooled the caches
         used_before = conditions.read_usage(self._files, self._cpus, clock(), time.process_time_ns())
         samples = timing.measure(run, warm.runs_per_block, rules, clock, known)
         used_after = conditions.read_usage(self._files, self._cpus, clock(), time.process_time_ns())
-        after = conditions.look(self._files, self._cpus)
+        runs = len(samples.samples_ns) * samples.runs_per_block
+        used_energy = power.stop(runs, sum(samples.samples_ns) * samples.runs_per_block / 1e9)
+        power.close()
+        after = conditions.look(self._sensors, self._cpus)
         self._ended("measure", began)
 
-        self._finish_memory(meter)
+        self._finish_memory(runtime, meter)
         found = conditions.compare(
             before, after, conditions.used_ratios(used_before, used_after, self._cpus), self._cpus
         )
         found.update(conditions.paced(samples))
+        found.update(gated)
+        self._part(energy=used_energy)
         self._part(latency=_latency(samples, warm, rules.confidence), conditions=found, memory=self._memory)
+        if "profile" in self._spec:
+            self._part(profile=self._profile(runtime))
         faults = output_faults(outputs)
         if faults:
             return {"status": "invalid", "reasons": faults}
         reasons = conditions.degradations(found)
         return {"status": "degraded" if reasons else "ok", "reasons": reasons}
 
-    def _finish_memory(self, meter: memory.Meter) -> None:
+    def _profile(self, runtime: Runtime) -> Json:
+        began = self._phase("profiling")
+        found = runtime.profile()
+        rows = found["rows"]
+        found["rows"], found["rows_left_out"] = rows[:MAX_PROFILE_ROWS], max(len(rows) - MAX_PROFILE_ROWS, 0)
+        self._ended("profile", began)
+        return found
+
+    def _finish_memory(self, runtime: Runtime, meter: memory.Meter) -> None:
         figures = self._memory
         figures["run_peak_bytes"] = meter.peak()
         meter.close()
@@ -163,6 +207,9 @@ class Trial:
         known = peaks and figures["base_bytes"] is not None
         figures["model_bytes"] = figures["peak_bytes"] - figures["base_bytes"] if known else None
         figures.setdefault("artifact_bytes", 0)
+        own = runtime.memory_stats()
+        if own:
+            figures["runtime"] = own
 
 
 def _latency(samples: timing.Samples, warm: timing.WarmUp, confidence: float) -> Json:
@@ -220,6 +267,7 @@ def probe(runtime_name: str, emit: Emit) -> Json:
         runtime = RUNTIMES[runtime_name]()
         runtime.import_()
         found.update({"import": "ok", "version": runtime.version()})
+        found.update(runtime.about())
         emit({"event": "part", "part": found})
         step, doing = "run", "running a tiny network"
         if runtime.try_out():
@@ -231,7 +279,6 @@ def probe(runtime_name: str, emit: Emit) -> Json:
 
 def serve_request(request: Json, emit: Emit) -> None:
     """Do what one request asks and report it: a trial, the probe of a runtime, or the canary."""
-    files = SysFiles(request["proc_root"], request["sys_root"])
     if request["mode"] == "canary":
         emit({"event": "done", "result": pace.summary(pace.search(time.perf_counter_ns))})
         return
@@ -246,7 +293,8 @@ def serve_request(request: Json, emit: Emit) -> None:
         emit(event)
 
     try:
-        result = Trial(request, note_phase, files).run()
+        sensors = Sensors(SysFiles(**request["files"]), parse_profile(request["board"]))
+        result = Trial(request, note_phase, sensors).run()
     except Exception as error:
         result = verdict_on(error, phase, request["spec"]["runtime"])
     emit({"event": "done", "result": result})

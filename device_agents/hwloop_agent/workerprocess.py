@@ -17,6 +17,9 @@ KILL_GRACE_S = 2.0
 IMPORT_LIMIT_S = 60.0
 READ_BYTES = 1 << 16
 TAIL_BYTES = 4096
+# A runtime shares its process with the report: what it scribbles there must not grow here, nor pass for a report.
+MAX_FAULTS = 8
+MAX_REPORT_BYTES = 8 << 20
 TIMEOUT, CANCELLED, SHUTDOWN = "timeout", "cancelled", "shutdown"
 
 THREAD_VARIABLES = (
@@ -38,6 +41,10 @@ HIDDEN_SETTINGS = (
     "NUMEXPR_",
     "TVM_",
     "ORT_",
+    "TORCH",
+    "ATEN_",
+    "DNNL_",
+    "ONEDNN_",
     "MALLOC_",
     "PYTHON",
 )
@@ -88,6 +95,7 @@ class WorkerProcess:
         self.exit: Optional[Exit] = None
         self.faults: List[str] = []
         self.output_bytes = 0
+        self.report_bytes = 0
         self._clock = clock
         self.phase_since = clock()
         self.deadline_s = deadline_s
@@ -135,17 +143,19 @@ class WorkerProcess:
 
     def on_report(self) -> List[Json]:
         """Take what is waiting in the report pipe; return the events in it, already merged."""
-        data = _read_some(self.report)
+        data = _read_some(self.report) or b""
+        self.report_bytes += len(data)
         events: List[Json] = []
-        for line in self._lines.feed(data or b""):
+        for line in self._lines.feed(data if self.report_bytes <= MAX_REPORT_BYTES else b""):
             try:
                 if isinstance(line, FrameError):
                     raise line
                 event = parse_json(line)
                 self._merge(event)
                 events.append(event)
-            except (FrameError, KeyError, TypeError, AttributeError) as error:
-                self.faults.append(f"the worker's report has a line that cannot be read: {error}")
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                if len(self.faults) < MAX_FAULTS:
+                    self.faults.append(f"the worker's report has a line that cannot be read: {str(error)[:200]}")
         return events
 
     def _merge(self, event: Json) -> None:

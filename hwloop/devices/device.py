@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from hwloop.devices.ssh.hostkey import HostKey, Pins
 from hwloop.devices.transports.base import Transport
@@ -56,6 +57,8 @@ class Device:
         worker_python: the interpreter on it that has the runtimes.
         root: the agent's directory on it, absolute; None for the transport's own choice.
         ssh: how it is reached, of an `ssh` device.
+        board: a board profile of its own: a file of this machine, or the name of a profile of hwloop's; None for the
+            one that the device recognises itself by.
     """
 
     name: str
@@ -64,6 +67,20 @@ class Device:
     worker_python: str
     root: str | None = None
     ssh: SshAccess | None = None
+    board: str | None = None
+
+    def board_profile(self) -> dict[str, Any] | None:
+        """Return the board profile that the device is told to use, as its agent takes it; None: its own choice.
+
+        Raises:
+            ConfigError: there is no such profile, or it has something wrong in it.
+        """
+        if self.board is None:
+            return None
+        # Imported here: pydantic takes a tenth of a second, and most devices have no profile of their own.
+        from hwloop.devices.profiles import find_profile
+
+        return find_profile(self.board)
 
     @property
     def address(self) -> str:

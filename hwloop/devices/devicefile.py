@@ -131,6 +131,7 @@ def _table(device: Device) -> tomlkit.items.Table:
             content |= {"fingerprint": access.host_key.fingerprint, "host_key": access.host_key.text}
         content["jump"] = access.jump
     content |= {"python": device.python, "worker_python": device.worker_python, "root": device.root}
+    content["board"] = device.board
     table = tomlkit.table()
     for key, value in content.items():
         if value is not None:
@@ -162,7 +163,7 @@ class _Reader:
         known = {"local": set[str](), "ssh": {"host", "port", "user", "identity", "fingerprint", "host_key", "jump"}}
         if kind not in known:
             raise self._error("transport", f"{kind!r} does not exist (known: local, ssh)")
-        allowed = known[kind] | {"transport", "python", "worker_python", "root"}
+        allowed = known[kind] | {"transport", "python", "worker_python", "root", "board"}
         allowed |= {"jump_keys"} if kind == "ssh" else set()
         for key in self.table:
             if key not in allowed:
@@ -172,7 +173,10 @@ class _Reader:
         if root is not None and not root.startswith("/"):
             raise self._error("root", f"{root!r} is not an absolute path of the device")
         access = self._access() if kind == "ssh" else None
-        return Device(name, kind, python, self._text("worker_python") or python, root, access)
+        board = self._text("board")
+        if board is not None and board.endswith(".toml"):
+            board = str(self.path.absolute().parent / board)
+        return Device(name, kind, python, self._text("worker_python") or python, root, access, board)
 
     def _access(self) -> SshAccess:
         host = self._text("host")

@@ -1,4 +1,8 @@
-"""A device's health: whether its numbers can be trusted today. Set by a check, kept until the next one."""
+"""A device's health: whether its numbers can be trusted today.
+
+A check sets it, and it is kept until the next one; a person may set `maintenance`, which no check ends, and clear it or
+any verdict. Campaigns refuse a device that is `bad` or in `maintenance` (`require_fit`).
+"""
 
 from __future__ import annotations
 
@@ -14,11 +18,11 @@ from typing import Any
 
 from hwloop.devices.device import Device
 from hwloop.devices.session import AgentSession
-from hwloop.errors import AccessError, DeviceBusyError, DeviceError
+from hwloop.errors import AccessError, DeviceBusyError, DeviceError, UserError
 from hwloop.files import write_atomic
 from hwloop_agent import protocol
 
-UNKNOWN, GOOD, DEGRADED, BAD = "unknown", "good", "degraded", "bad"
+UNKNOWN, GOOD, DEGRADED, BAD, MAINTENANCE = "unknown", "good", "degraded", "bad", "maintenance"
 SESSION_ID = "health"
 # A campaign's artifacts and journal fit into a hundredth of the first; nothing can be stored safely below the second.
 LOW_DISK_BYTES, FULL_DISK_BYTES = 500_000_000, 20_000_000
@@ -68,7 +72,7 @@ class HealthReport:
     """The outcome of a check.
 
     Attributes:
-        health: `good`, `degraded`, `bad`, or `unknown` where there was no check.
+        health: `good`, `degraded`, `bad`, `maintenance` (a person's word), or `unknown` where there was no check.
         reasons: why it is not good; one line each.
         checked_at: when, in UTC.
         figures: what was found, for people.
@@ -78,6 +82,20 @@ class HealthReport:
     reasons: tuple[str, ...] = ()
     checked_at: str = ""
     figures: Mapping[str, Any] = field(default_factory=dict)
+
+
+def doubt_of_canary(canary: Mapping[str, Any]) -> str | None:
+    """Return what is doubtful about an answer of the canary, None where nothing is. Pure."""
+    return _doubt_of_spread(canary["mad_ns"] / canary["median_ns"])
+
+
+def _doubt_of_spread(spread: float) -> str | None:
+    if spread <= CANARY_SPREAD_LIMIT:
+        return None
+    return (
+        f"the canary varies by {100 * spread:.1f} % (limit {100 * CANARY_SPREAD_LIMIT:.0f} %):"
+        " something else is running there"
+    )
 
 
 def judge(found: Findings) -> tuple[str, tuple[str, ...]]:
@@ -97,11 +115,9 @@ def judge(found: Findings) -> tuple[str, tuple[str, ...]]:
         bad.append(f"{found.free_bytes / 1e6:.0f} MB of disk are left (limit {FULL_DISK_BYTES / 1e6:.0f} MB)")
     elif found.free_bytes is not None and found.free_bytes < LOW_DISK_BYTES:
         doubts.append(f"{found.free_bytes / 1e6:.0f} MB of disk are left (limit {LOW_DISK_BYTES / 1e6:.0f} MB)")
-    if found.canary_spread > CANARY_SPREAD_LIMIT:
-        doubts.append(
-            f"the canary varies by {100 * found.canary_spread:.1f} % (limit {100 * CANARY_SPREAD_LIMIT:.0f} %):"
-            " something else is running there"
-        )
+    unsteady = _doubt_of_spread(found.canary_spread)
+    if unsteady is not None:
+        doubts.append(unsteady)
     if abs(found.clock_off_s) > CLOCK_LIMIT_S:
         doubts.append(f"its clock is off by {found.clock_off_s:+.0f} s (limit {CLOCK_LIMIT_S:.0f} s); set up NTP")
     broken = [f"{name} ({how})" for name, how in sorted(found.runtimes.items()) if how not in ("ok", "unsupported")]
@@ -138,7 +154,12 @@ def _look(device: Device, on_wait: Callable[[str], None] | None) -> Findings:
     began = time.monotonic()
     transport = device.open_transport()
     session = AgentSession.open(
-        transport, session_id=SESSION_ID, root=device.root, worker_python=device.worker_python, on_wait=on_wait
+        transport,
+        session_id=SESSION_ID,
+        root=device.root,
+        worker_python=device.worker_python,
+        on_wait=on_wait,
+        board=device.board_profile(),
     )
     with session:
         connect_s = time.monotonic() - began
@@ -205,6 +226,33 @@ def load_health(device: Device, environ: Mapping[str, str] = os.environ) -> Heal
         return HealthReport(**content)
     except (OSError, ValueError, KeyError, TypeError):
         return HealthReport(UNKNOWN)
+
+
+def begin_maintenance(device: Device, reason: str, environ: Mapping[str, str] = os.environ) -> HealthReport:
+    """Set a device to `maintenance` until a person clears it. Raises `OSError`."""
+    report = HealthReport(MAINTENANCE, (reason,) if reason else (), datetime.now(UTC).isoformat(timespec="seconds"))
+    save_health(device, report, environ)
+    return report
+
+
+def require_fit(device: Device, environ: Mapping[str, str] = os.environ) -> None:
+    """Refuse to measure on a device that is known not to be fit.
+
+    Raises:
+        UserError: its last check found it bad, or a person has set it to maintenance.
+    """
+    report = load_health(device, environ)
+    why = f": {'; '.join(report.reasons)}" if report.reasons else ""
+    if report.health == BAD:
+        raise UserError(
+            f"device {device.name} is bad since its check of {report.checked_at}{why};"
+            f" repair it, then run: hwloop device check {device.name}"
+        )
+    if report.health == MAINTENANCE:
+        raise UserError(
+            f"device {device.name} is in maintenance since {report.checked_at}{why};"
+            f" end it with: hwloop device mark {device.name} clear"
+        )
 
 
 def forget_health(device: Device, environ: Mapping[str, str] = os.environ) -> None:

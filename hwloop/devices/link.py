@@ -6,13 +6,14 @@ is shown.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Set
 from typing import Any
 
-from hwloop.devices.deadline import Deadline
+from hwloop.devices.deadline import Clock, Deadline
 from hwloop.devices.transports import Channel
-from hwloop.errors import AgentError, DeviceBusyError, ProtocolError, TransportError
+from hwloop.errors import AgentError, AgentMismatchError, DeviceBusyError, ProtocolError, TransportError
 from hwloop_agent import protocol
 from hwloop_agent.protocol import FrameError, LineReader, Message
 
@@ -23,10 +24,16 @@ SILENCE_S = 3 * protocol.HEARTBEAT_S
 
 
 class Link:
-    """One agent's channel. Any error but a refusal ends it."""
+    """One agent's channel. Any error but a refusal ends it.
 
-    def __init__(self, channel: Channel, name: str) -> None:
+    While it waits for an answer it says `ping` every `protocol.PING_S`: an agent that hears nothing takes its host to
+    be gone and gives the device up.
+    """
+
+    def __init__(self, channel: Channel, name: str, clock: Clock = time.monotonic) -> None:
         self._channel = channel
+        self._clock = clock
+        self._said_at: float | None = None
         self._name = name
         self._reader = LineReader()
         self._waiting: deque[bytes | FrameError] = deque()
@@ -48,15 +55,24 @@ class Link:
         return TransportError(f"lost the agent on {self._name}: {why}" + (f"; it said: {said}" if said else ""))
 
     def _read(self, deadline: Deadline) -> bytes:
-        try:
-            data = self._channel.read(READ_BYTES, deadline)
-        except TimeoutError:
-            raise self._lost(f"silent for {deadline.seconds:.0f} s") from None
-        except TransportError as error:
-            raise self._lost(str(error)) from error
-        if not data:
-            raise self._lost("it has ended")
-        return data
+        while True:
+            # Before the first message it may be a login shell that listens: it is told nothing.
+            ping_in_s = float("inf") if self._said_at is None else self._said_at + protocol.PING_S - self._clock()
+            if ping_in_s <= 0:
+                self.send("ping", {}, deadline)
+                ping_in_s = protocol.PING_S
+            is_whole = ping_in_s >= deadline.remaining
+            try:
+                data = self._channel.read(READ_BYTES, deadline if is_whole else deadline.at_most(ping_in_s))
+            except TimeoutError:
+                if not is_whole:
+                    continue
+                raise self._lost(f"silent for {deadline.seconds:.0f} s") from None
+            except TransportError as error:
+                raise self._lost(str(error)) from error
+            if not data:
+                raise self._lost("it has ended")
+            return data
 
     def await_ready(self, nonce: str, deadline: Deadline) -> None:
         """Discard what login shells print, up to 64 KiB, until the agent says READY with our nonce.
@@ -65,19 +81,21 @@ class Link:
             TransportError: it never did; the text shows what was printed instead.
         """
         marker = protocol.READY_PREFIX + nonce.encode() + b"\n"
-        banner = b""
-        while marker not in banner:
+        banner = bytearray()
+        found = -1
+        while found < 0:
             if len(banner) > protocol.MAX_BANNER_BYTES + len(marker):
                 raise self._lost(
                     f"no READY in the first 64 KiB, which begin {self.text(banner[:300].decode('utf-8', 'replace'))!r}"
                 )
             try:
+                searched = max(len(banner) - len(marker), 0)
                 banner += self._read(deadline)
+                found = banner.find(marker, searched)
             except TransportError as error:
                 shown = self.text(banner[-300:].decode("utf-8", "replace"))
                 raise TransportError(f"{error}; before READY it printed {shown!r}") from None
-        rest = banner[banner.index(marker) + len(marker) :]
-        self._waiting.extend(self._reader.feed(rest))
+        self._waiting.extend(self._reader.feed(bytes(banner[found + len(marker) :])))
 
     def send(self, type_: str, body: dict[str, Any], deadline: Deadline) -> int:
         """Send a message; return its id.
@@ -94,6 +112,7 @@ class Link:
             raise ProtocolError(f"{type_} cannot be sent: {error}") from error
         self._last_id += 1
         self._sent += 1
+        self._said_at = self._clock()
         try:
             self._channel.write(line, deadline)
         except TimeoutError:
@@ -145,10 +164,12 @@ class Link:
                     raise ProtocolError(f"the agent on {self._name} answered with {message.type}")
                 return message
 
-    def _refused(self, body: dict[str, Any]) -> AgentError | DeviceBusyError:
+    def _refused(self, body: dict[str, Any]) -> AgentError | AgentMismatchError | DeviceBusyError:
         text = self.text(body.get("message"))
         if body.get("code") == "lease":
-            return DeviceBusyError(text)
+            return DeviceBusyError(text, leaving=body.get("leaving") is True)
+        if body.get("code") == "proto":
+            return AgentMismatchError(f"{self._name}: {text}")
         return AgentError(f"{self._name}: {text} ({self.text(body.get('code'))})")
 
     def request(self, type_: str, body: dict[str, Any], types: Set[str], deadline: Deadline) -> Message:

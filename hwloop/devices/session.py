@@ -14,11 +14,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from hwloop.devices import answers
+from hwloop.devices.agentfile import place_agent
 from hwloop.devices.deadline import Deadline
 from hwloop.devices.link import Link
 from hwloop.devices.transports import Transport
-from hwloop.devices.zipapp import build_zipapp
-from hwloop.errors import AgentError, DeviceBusyError, ProtocolError
+from hwloop.errors import AgentError, AgentMismatchError, DeviceBusyError, ProtocolError
 from hwloop_agent import protocol
 
 Json = dict[str, Any]
@@ -33,8 +34,29 @@ LEASE_POLL_S = (0.2, 0.5, 1.0, 2.0)
 LEASE_SAY_EVERY_S = 15.0
 # Importing a runtime from a cold SD card takes this long at worst; the agent gives up on an import then.
 IMPORT_S = 60.0
+# A network that is compiled on the device, one kernel after the other, each by a C++ compiler.
+COMPILE_S = 480.0
 TRIAL_SLACK_S = 15.0
 WARMUP_CAP_FACTOR = 4
+# Storing a file may take this long, by its size over a bad wireless link: the agent is told to wait for us.
+SLOWEST_BYTES_PER_S = 50_000
+
+
+@dataclass(frozen=True)
+class InFlight:
+    """A trial that an agent had begun and that nobody has a record of yet.
+
+    Attributes:
+        trial_id: of the trial.
+        boot_id: of the boot that it began in; None where the kernel does not tell.
+        pid: of the supervisor that ran it.
+        phase: the last one that was heard of; "" where none was.
+    """
+
+    trial_id: str
+    boot_id: str | None
+    pid: int
+    phase: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,6 +72,7 @@ class Hello:
         artifacts: the session's artifact directory on the device.
         cpus: the CPUs that the agent may use.
         last_seq: of the session's journal on the device; `cut_bytes`: of a damaged tail that opening it set aside.
+        interrupted: the trial that an earlier supervisor of this session died in, or the whole board; None: none.
     """
 
     agent_sha256: str
@@ -63,6 +86,7 @@ class Hello:
     cpus: tuple[int, ...]
     last_seq: int
     cut_bytes: int
+    interrupted: InFlight | None = None
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Self:
@@ -73,6 +97,7 @@ class Hello:
         """
         journal = body.get("journal")
         try:
+            interrupted = _interrupted(body.get("interrupted"))
             if not isinstance(journal, dict) or not posixpath.isabs(body["artifacts"]):
                 raise TypeError("journal or artifacts")
             return cls(
@@ -87,19 +112,31 @@ class Hello:
                 cpus=tuple(int(cpu) for cpu in body["cpus"]),
                 last_seq=int(journal["last_seq"]),
                 cut_bytes=int(journal["cut_bytes"]),
+                interrupted=interrupted,
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ProtocolError(f"the agent's hello lacks {error}") from error
 
 
+def _interrupted(found: Any) -> InFlight | None:
+    if found is None:
+        return None
+    trial_id, boot_id = found["trial_id"], found["boot_id"]
+    if not isinstance(trial_id, str) or not protocol.TRIAL_ID.match(trial_id):
+        raise ValueError("a trial that was interrupted")
+    return InFlight(trial_id, None if boot_id is None else str(boot_id), int(found["pid"]))
+
+
 def trial_deadline_s(spec: Mapping[str, Any]) -> float:
     """Return how long a trial of `spec` may take before the agent ends it.
 
-    Five times the time that its warm-up and its timed part may take, at least 30 s, plus a slow import; at most 600 s.
+    Five times the time that its warm-up and its timed part may take, at least 30 s, plus a slow import, plus the time
+    to compile it where the device does; at most 600 s.
     """
     timing = spec["timing"]
     expected = WARMUP_CAP_FACTOR * float(timing["warmup_s"]) + 1 + float(timing["max_s"])
-    return min(max(30.0, 5 * expected) + IMPORT_S, protocol.MAX_TRIAL_S)
+    compile_s = COMPILE_S if spec.get("options", {}).get("mode") == "compiled" else 0.0
+    return min(max(30.0, 5 * expected) + IMPORT_S + compile_s, protocol.MAX_TRIAL_S)
 
 
 class AgentSession:
@@ -111,12 +148,14 @@ class AgentSession:
     Attributes:
         hello: what the agent said about itself.
         last_seq: the highest number of a record that this session has seen in the device's journal.
+        in_flight: the trial that the agent has begun, until its record is here; a lost session keeps it.
     """
 
     def __init__(self, transport: Transport, link: Link, hello: Hello) -> None:
         """Use `AgentSession.open`."""
         self.hello = hello
         self.last_seq = 0
+        self.in_flight: InFlight | None = None
         self._transport = transport
         self._link = link
         self._present: set[str] = set()
@@ -131,6 +170,8 @@ class AgentSession:
         worker_python: str | None = None,
         wait_s: float = 60,
         on_wait: Callable[[str], None] | None = None,
+        instance: str = "",
+        board: Mapping[str, Any] | None = None,
     ) -> Self:
         """Bring the agent to the device if it is not there, start it, and take the device's lease.
 
@@ -142,9 +183,14 @@ class AgentSession:
             worker_python: the device's interpreter that has the runtimes; None for the one that runs the agent.
             wait_s: how long to wait for somebody else's session to end.
             on_wait: told who holds the device, once and then every 15 s, while this waits.
+            instance: a random text of the caller's own. An earlier session of the same id and instance that still holds
+                the device, because its connection was lost unnoticed there, is asked to finish its trial and leave, and
+                is waited for as long as a trial may take.
+            board: the board profile that the agent uses instead of the one it recognises itself by (`profiles`).
 
         Raises:
             DeviceBusyError: somebody else held the device for all of `wait_s`; the text names them.
+            AgentMismatchError: what answers is not the agent that was sent, or speaks another protocol.
             TransportError: the agent cannot be brought or started, or its connection broke.
             ProtocolError: what answers is not the agent that was sent.
             AgentError: the agent cannot use its directory.
@@ -153,7 +199,7 @@ class AgentSession:
             raise ValueError("a session id is up to 64 of A-Z a-z 0-9 . _ -, a letter or digit first")
         asked = _absolute(root) if root is not None else None
         try:
-            return cls._open(transport, session_id, asked, worker_python, wait_s, on_wait)
+            return cls._open(transport, session_id, asked, worker_python, wait_s, on_wait, instance, board)
         except BaseException:
             transport.close()
             raise
@@ -167,13 +213,11 @@ class AgentSession:
         worker_python: str | None,
         wait_s: float,
         on_wait: Callable[[str], None] | None,
+        instance: str,
+        board: Mapping[str, Any] | None,
     ) -> Self:
         base = root if root is not None else transport.default_root()
-        archive = build_zipapp()
-        digest = sha256_of(archive).hexdigest()
-        path = posixpath.join(base, "agents", digest, "agent.pyz")
-        if transport.size(path) != len(archive):
-            transport.put(archive, path)
+        path, digest = place_agent(transport, base)
         nonce = secrets.token_hex(16)
         argv = [transport.python, "-I", "-B", path, "serve", "--root", base, "--session", session_id, "--nonce", nonce]
         if worker_python is not None:
@@ -181,9 +225,13 @@ class AgentSession:
         link = Link(transport.start(argv), transport.name)
         try:
             link.await_ready(nonce, Deadline(READY_S))
-            hello = _say_hello(link, nonce, wait_s, on_wait)
+            hello = _say_hello(link, nonce, instance, board, wait_s, on_wait)
+            artifacts = posixpath.join(base, "sessions", session_id, "artifacts")
+            if posixpath.normpath(hello.artifacts) != posixpath.normpath(artifacts):
+                where = link.text(hello.artifacts)
+                raise ProtocolError(f"the agent on {transport.name} wants artifacts in {where}, not in {artifacts}")
             if hello.agent_sha256 != digest:
-                raise ProtocolError(f"the agent on {transport.name} is not the one that was sent: remove {path}")
+                raise AgentMismatchError(f"the agent on {transport.name} is not the one that was sent: remove {path}")
         except BaseException:
             link.close(ABANDON_S, kill=True)
             raise
@@ -194,11 +242,11 @@ class AgentSession:
 
     def facts(self) -> Json:
         """Return what the device is, and whether each runtime can be imported there (each tried in its own process)."""
-        return self._ask("facts", {}, "facts", FACTS_S)
+        return answers.check_facts(self._ask("facts", {}, "facts", FACTS_S))
 
     def canary(self) -> Json:
         """Return the canary's `median_ns`, `mad_ns` and `n` on the core that a one-thread trial would have."""
-        return self._ask("canary", {}, "canary", CANARY_S)
+        return answers.need(self._ask("canary", {}, "canary", CANARY_S), answers.CANARY, "canary")
 
     def put_artifact(self, data: bytes, sha256: str, suffix: str) -> None:
         """Store an artifact on the device unless it is there; the agent checks its hash either way.
@@ -213,12 +261,16 @@ class AgentSession:
         if sha256_of(data).hexdigest() != sha256:
             raise ValueError("sha256 is not the hash of data")
         question = {"sha256": sha256, "suffix": suffix}
-        if not self._ask("verify", question, "verified")["ok"]:
+        patience_s = min(REQUEST_S + len(data) / SLOWEST_BYTES_PER_S, protocol.MAX_PATIENCE_S)
+        if not self._is_there({**question, "patience_s": patience_s}, REQUEST_S)["ok"]:
             self._transport.put(data, posixpath.join(self.hello.artifacts, name))
-            found = self._ask("verify", question, "verified", REQUEST_S + len(data) / 1e6)
+            found = self._is_there(question, REQUEST_S + len(data) / 1e6)
             if not found["ok"]:
-                raise AgentError(f"artifact {name} did not arrive whole: {found.get('reason')}")
+                raise AgentError(f"artifact {name} did not arrive whole: {self._link.text(found.get('reason'))}")
         self._present.add(name)
+
+    def _is_there(self, question: Json, timeout_s: float) -> Json:
+        return answers.need(self._ask("verify", question, "verified", timeout_s), answers.VERIFIED, "verified")
 
     def run_trial(
         self,
@@ -253,10 +305,15 @@ class AgentSession:
         while True:
             message = self._link.answer(message_id, answers, whole, silence)
             if message.type == "trial.accepted":
+                self.in_flight = InFlight(trial_id, self.hello.boot_id, self.hello.pid)
                 silence = protocol.MAX_QUIET_S + protocol.HEARTBEAT_S + TRIAL_SLACK_S
-            elif message.type == "trial.phase" and on_phase is not None:
-                on_phase(str(message.body.get("phase")))
+            elif message.type == "trial.phase":
+                phase = self._link.text(message.body.get("phase"))
+                self.in_flight = InFlight(trial_id, self.hello.boot_id, self.hello.pid, phase)
+                if on_phase is not None:
+                    on_phase(phase)
             elif message.type == "trial.failed":
+                self.in_flight = None
                 raise AgentError(f"the trial could not be run: {self._link.text(message.body.get('reason'))}")
             elif message.type == "trial.result":
                 return self._record(message.body, trial_id)
@@ -267,9 +324,11 @@ class AgentSession:
             raise ProtocolError("the agent answered with the record of another trial")
         if record.get("status") not in protocol.STATUSES:
             raise ProtocolError(f"the agent answered with the status {self._link.text(record.get('status'))}")
+        checked = answers.check_record(record)
+        self.in_flight = None
         if isinstance(body.get("seq"), int):
             self.last_seq = max(self.last_seq, body["seq"])
-        return record
+        return checked
 
     def finished(self, after_seq: int = 0) -> list[Json]:
         """Return this session's records in the device's journal after `after_seq`, oldest first; sets `last_seq`."""
@@ -286,7 +345,7 @@ class AgentSession:
                 if not isinstance(entry.get("rec"), dict):
                     raise ProtocolError("the agent's journal batch has an entry without a record")
                 position = entry["seq"]
-                records.append(entry["rec"])
+            records += [answers.check_record(entry["rec"]) for entry in entries]
             self.last_seq = max(self.last_seq, position)
             if not batch.get("more") or not entries:
                 return records
@@ -329,20 +388,34 @@ def _who() -> str:
         return "unknown user"
 
 
-def _say_hello(link: Link, nonce: str, wait_s: float, on_wait: Callable[[str], None] | None) -> Hello:
-    body = {"proto": [protocol.PROTOCOL_VERSION], "nonce": nonce, "who": _who(), "host": socket.gethostname()}
+def _say_hello(
+    link: Link,
+    nonce: str,
+    instance: str,
+    board: Mapping[str, Any] | None,
+    wait_s: float,
+    on_wait: Callable[[str], None] | None,
+) -> Hello:
+    body: Json = {"proto": [protocol.PROTOCOL_VERSION], "nonce": nonce, "who": _who(), "host": socket.gethostname()}
+    if instance:
+        body["instance"] = instance
+    if board is not None:
+        body["board"] = dict(board)
     whole = Deadline(wait_s)
+    until_gone = Deadline(max(wait_s, protocol.MAX_TRIAL_S))
     pauses = list(LEASE_POLL_S)
     say_again: Deadline | None = None
     while True:
         try:
             return Hello.from_json(link.request("hello", body, {"hello"}, Deadline(REQUEST_S)).body)
         except DeviceBusyError as busy:
-            if whole.expired:
-                raise DeviceBusyError(f"{busy}; gave up after {wait_s:g} s") from None
+            limit = until_gone if busy.leaving else whole
+            if limit.expired:
+                raise DeviceBusyError(f"{busy}; gave up after {limit.seconds:g} s") from None
             if on_wait is not None and (say_again is None or say_again.expired):
-                on_wait(str(busy))
+                on_wait(f"{busy}; it finishes its trial and leaves" if busy.leaving else str(busy))
                 say_again = Deadline(LEASE_SAY_EVERY_S)
-        time.sleep(min(pauses[0], whole.remaining))
+            pause_s = min(pauses[0], limit.remaining)
+        time.sleep(pause_s)
         if len(pauses) > 1:
             pauses.pop(0)

@@ -38,7 +38,7 @@ def test_what_was_known_before_the_crash_is_kept(agent, null_spec):
     record = record_of(agent, null_spec(fault="signal", fault_after_runs=3))
     assert record["runtime"]["version"] == "1"
     assert record["memory"]["load_peak_bytes"] > 0
-    assert set(record["phases_s"]) == {"import", "load"}
+    assert set(record["phases_s"]) == {"gate", "import", "load"}
     assert record["latency"] is None
 
 

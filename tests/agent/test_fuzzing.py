@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -139,3 +141,63 @@ def test_a_real_agent_survives_a_thousand_hostile_lines(archive, tmp_path) -> No
             "nonce",
             "proto",
         }
+
+
+# What a reader holds of one line, and what Python makes of the worst line that is one (half a million empty lists).
+MEMORY_BYTES = 64 << 20
+
+
+def fuzz(tmp_path: Path, cases: dict[str, int], seed: int) -> dict[str, dict[str, int]]:
+    """Feed spoiled frames to both ends at once, each in a process of its own; what came of them, by end."""
+    root = Path(__file__).parents[2]
+    running = {}
+    for end, count in cases.items():
+        folder = tmp_path / end
+        folder.mkdir()
+        argv = [sys.executable, "-m", "tests.agent.hostile_fuzz", end, str(seed), str(count), str(folder)]
+        pipe = subprocess.PIPE
+        running[end] = subprocess.Popen(argv, cwd=root, stdout=pipe, stderr=pipe, env=dict(os.environ))
+    outcomes = {}
+    for end, process in running.items():
+        said, errors = process.communicate()
+        assert process.returncode == 0, errors.decode()[-6000:]
+        found = json.loads(said)
+        assert found["cases"] >= cases[end]
+        assert found["grown_bytes"] < MEMORY_BYTES, end
+        outcomes[end] = found["outcomes"]
+    return outcomes
+
+
+def check_spread(outcomes: dict[str, dict[str, int]]) -> None:
+    """The cases were worth their number: every kind of refusal was met, and so were good answers."""
+    assert set(outcomes["agent"]) >= CODES - {"oversize"} | {"bad_request", "nonce", "no_trial", "hello", "verified"}
+    assert set(outcomes["host"]) >= {"ProtocolError", "AgentError", "trial.result", "journal.batch", "facts", "hello"}
+    refused = {
+        "agent": sum(outcomes["agent"].get(code, 0) for code in CODES),
+        "host": outcomes["host"]["ProtocolError"],
+    }
+    for end, found in outcomes.items():
+        assert 0.3 < refused[end] / sum(found.values()) < 0.95, found
+
+
+def test_ten_thousand_spoiled_frames_crash_neither_end(tmp_path) -> None:
+    check_spread(fuzz(tmp_path, {"agent": 7000, "host": 3000}, seed=20))
+
+
+@pytest.mark.slow
+def test_a_million_spoiled_frames_crash_neither_end(tmp_path) -> None:
+    outcomes = fuzz(tmp_path, {"agent": 730_000, "host": 270_000}, seed=21)
+    check_spread(outcomes)
+    assert outcomes["agent"]["oversize"] > 0
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "unit", [b'\\"', b'"', b"[", b"[],", b"{},", b'"":', b"1,", b"1e9,", b"-", b"\\u0041", b"9", b"0."]
+)
+@pytest.mark.parametrize("start", [b"", b'"', b"[" * 34 + b'"', b"[", b'{"":'])
+def test_no_line_takes_more_than_linear_time(start, unit) -> None:
+    size = protocol.MAX_LINE_BYTES // 4  # for a pattern that looks back, still minutes
+    line = (start + unit * size)[:size]
+    for variant in (line, line[:-40] + b"[" * 40):
+        assert code_of(variant) in CODES

@@ -10,6 +10,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -268,3 +269,112 @@ def test_the_lease_is_a_lock_and_not_a_file(agent, tmp_path):
         assert os.read(descriptor, 100) == b""
     finally:
         os.close(descriptor)
+
+
+def take(agent, instance, **more):
+    return agent.ask(
+        "hello", {"proto": [1], "nonce": NONCE, "who": "ann", "host": "desk", "instance": instance, **more}
+    )
+
+
+def test_the_next_session_of_the_same_host_process_is_let_in_when_the_trial_is_done(start_agent, null_spec, tmp_path):
+    first, second = start_agent(), start_agent()
+    take(first, "aa")
+    spec = null_spec(timing={"min_s": 0.5, "max_s": 1.0})
+    first.send("trial.run", {"trial_id": protocol.trial_id(spec), "spec": spec, "deadline_s": 30})
+    first.wait_for_phase("measuring")
+    refusal = take(second, "aa")["body"]
+    assert (refusal["code"], refusal["leaving"]) == ("lease", True)
+    assert "instance" not in refusal["owner"]
+    assert first.process.wait(30) == 0
+    records, _ = read_records(tmp_path / "root/sessions/s1/journal.ndjson")
+    assert [record["trial_id"] for record in records] == [protocol.trial_id(spec)]
+    hello = take(second, "aa")
+    assert hello["body"]["journal"]["last_seq"] == 1
+    assert hello["body"]["interrupted"] is None
+
+
+def test_nobody_else_can_make_a_session_leave(start_agent):
+    first = start_agent()
+    take(first, "aa")
+    for session, instance, more in (
+        ("s1", "bb", {}),
+        ("s1", "", {}),
+        ("s2", "aa", {}),
+        ("s1", "aa", {"who": "bob"}),
+        ("s1", "aa", {"host": "lap"}),
+    ):
+        refusal = take(start_agent(session), instance, **more)["body"]
+        assert (refusal["code"], refusal["leaving"]) == ("lease", False)
+    assert take(first, "aa")["type"] == "hello"
+
+
+@pytest.mark.parametrize("how", ["killed", "told to end", "finished"])
+def test_a_trial_that_its_supervisor_died_in_is_known_to_the_next_one(start_agent, null_spec, how):
+    agent = start_agent()
+    boot_id = agent.hello()["body"]["boot_id"]
+    spec = null_spec() if how == "finished" else null_spec(fault="hang")
+    agent.send("trial.run", {"trial_id": protocol.trial_id(spec), "spec": spec, "deadline_s": 30})
+    agent.wait_for_phase("warmup")
+    if how == "finished":
+        while agent.receive()["type"] != "trial.result":
+            pass
+    agent.process.send_signal(signal.SIGTERM if how == "told to end" else signal.SIGKILL)
+    agent.process.wait(30)
+    for _ in range(2):  # until another trial runs, everybody who asks is told
+        again = start_agent()
+        found = again.hello()["body"]["interrupted"]
+        dead = {"trial_id": protocol.trial_id(spec), "boot_id": boot_id, "pid": agent.pid}
+        assert found == (dead if how == "killed" else None)
+        again.end()
+    third = start_agent()
+    third.hello()
+    record = third.run(null_spec(replicate=1))["body"]["record"]
+    assert record["emulated"] is False
+    third.end()
+    assert start_agent().hello()["body"]["interrupted"] is None
+
+
+FAST = """
+import sys, time
+from hwloop_agent.supervisor import Options, Supervisor
+archive, root, nonce = sys.argv[1:]
+options = Options(archive, root, "s1", nonce, sys.executable)
+sys.exit(Supervisor(options, 0, 1, clock=lambda: 20 * time.monotonic()).serve())
+"""
+
+
+def test_a_host_that_says_nothing_any_more_is_given_up_after_the_trial(archive, null_spec, tmp_path):
+    """Forty-five seconds pass in two here."""
+    spec = null_spec(timing={"min_s": 3.0, "max_s": 4.0, "max_blocks": 20000, "target_relative_interval": 0.0})
+    body = {"trial_id": protocol.trial_id(spec), "spec": spec, "deadline_s": 600}
+    requests = [
+        protocol.encode(protocol.Message(1, 1, "hello", {"proto": [1], "nonce": NONCE})),
+        protocol.encode(protocol.Message(2, 2, "trial.run", body)),
+    ]
+    argv = [sys.executable, "-c", FAST, archive, tmp_path / "root", NONCE]
+    environment = {**os.environ, "PYTHONPATH": str(archive)}
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as agent:
+        agent.stdin.write(b"".join(requests))
+        agent.stdin.flush()
+        # Its input stays open, as that of a connection does which nobody has closed.
+        assert agent.wait(60) == 0
+        said = [json.loads(line)["type"] for line in agent.stdout.read().splitlines()]
+    assert "trial.phase" in said
+    assert "trial.result" not in said
+    records, cut = read_records(tmp_path / "root/sessions/s1/journal.ndjson")
+    assert [record["trial_id"] for record in records] == [protocol.trial_id(spec)]
+    assert records[0]["latency"]["n"] > 0
+    assert cut == 0
+
+
+def test_a_host_that_says_ping_is_waited_for(archive, tmp_path):
+    argv = [sys.executable, "-c", FAST, archive, tmp_path / "root", NONCE]
+    environment = {**os.environ, "PYTHONPATH": str(archive)}
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as agent:
+        for seq in range(1, 11):
+            agent.stdin.write(protocol.encode(protocol.Message(seq, seq, "ping", {})))
+            agent.stdin.flush()
+            time.sleep(0.3)
+        assert agent.poll() is None
+        assert agent.wait(60) == 0

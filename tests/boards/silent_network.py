@@ -1,7 +1,10 @@
-"""Run by `test_dead_peer` in a network namespace of its own: a board whose packets are all dropped, without a reset.
+"""A cable between two network namespaces that can drop every packet without a word to either end.
 
-The board's sshd lives in a second namespace, at the other end of a virtual cable. To cut it, the board's address is
-mapped to hardware that is not there: frames leave and nobody takes them.
+The board's sshd lives in a second namespace, at the other end of a virtual cable. To cut it, each end's address is
+mapped to hardware that is not there: frames leave and nobody takes them. Whoever makes a `SilentCable` is in a network
+namespace of its own already (`unshare --net`).
+
+Run as a program (by `test_dead_peer`), it shows that a session notices and that another one goes on.
 """
 
 from __future__ import annotations
@@ -10,6 +13,8 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from hwloop.devices import AgentSession, Deadline
 from hwloop.devices.ssh.connection import Limits
@@ -19,6 +24,7 @@ from tests.boards.x86 import X86Board, wait_until
 from tests.devices.conftest import QUICK
 
 NEAR, FAR, NOBODY = "02:00:00:00:00:01", "02:00:00:00:00:02", "02:00:00:00:00:99"
+NEAR_ADDRESS, FAR_ADDRESS = "10.9.0.1", "10.9.0.2"
 LIMITS = Limits(dead_s=4.0)
 SPEC = {
     "artifact": None,
@@ -35,42 +41,75 @@ def ip(words: str, *prefix: str) -> None:
     subprocess.run([*prefix, "ip", *words.split()], check=True)
 
 
-def connect_namespaces(inside: tuple[str, ...], pid: int) -> None:
-    ip("link set lo up")
-    ip("link set lo up", *inside)
-    ip(f"link add near address {NEAR} type veth peer name far address {FAR}")
-    ip(f"link set far netns {pid}")
-    for name, number, other, prefix in (("near", 1, FAR, ()), ("far", 2, NEAR, inside)):
-        ip(f"addr add 10.9.0.{number}/24 dev {name}", *prefix)
-        ip(f"link set {name} up", *prefix)
-        ip(f"neigh replace 10.9.0.{3 - number} lladdr {other} nud permanent dev {name}", *prefix)
+class SilentCable:
+    """Two namespaces and the cable between them; `inside` before a command line runs it at the far end."""
+
+    def __init__(self) -> None:
+        self._sleeper = subprocess.Popen(["unshare", "--net", "sleep", "infinity"])
+        try:
+            own = Path("/proc/self/ns/net").readlink()
+            wait_until(lambda: Path(f"/proc/{self._sleeper.pid}/ns/net").readlink() != own, "the second namespace")
+            self.inside = ("nsenter", "-t", str(self._sleeper.pid), "-n")
+            self._lay()
+        except BaseException:
+            self.close()
+            raise
+
+    def _lay(self) -> None:
+        ip("link set lo up")
+        ip("link set lo up", *self.inside)
+        ip(f"link add near address {NEAR} type veth peer name far address {FAR}")
+        ip(f"link set far netns {self._sleeper.pid}")
+        for name, address, prefix in (("near", NEAR_ADDRESS, ()), ("far", FAR_ADDRESS, self.inside)):
+            ip(f"addr add {address}/24 dev {name}", *prefix)
+            ip(f"link set {name} up", *prefix)
+        self.mend()
+
+    def _map(self, far: str, near: str) -> None:
+        ip(f"neigh replace {FAR_ADDRESS} lladdr {far} nud permanent dev near")
+        ip(f"neigh replace {NEAR_ADDRESS} lladdr {near} nud permanent dev far", *self.inside)
+
+    def cut(self) -> None:
+        """Drop everything, both ways."""
+        self._map(NOBODY, NOBODY)
+
+    def mend(self) -> None:
+        """Carry everything."""
+        self._map(FAR, NEAR)
+
+    def close(self) -> None:
+        """Take the second namespace away, and the cable with it."""
+        self._sleeper.kill()
+        self._sleeper.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 def main(folder: Path) -> None:
-    sleeper = subprocess.Popen(["unshare", "-n", "sleep", "1000"])
-    own = Path("/proc/self/ns/net").readlink()
-    wait_until(lambda: Path(f"/proc/{sleeper.pid}/ns/net").readlink() != own, "the second namespace")
-    inside = ("nsenter", "-t", str(sleeper.pid), "-n")
-    board = X86Board(folder / "board", host="10.9.0.2", launcher=inside)
-    try:
-        connect_namespaces(inside, sleeper.pid)
-        board.start()
-        drop_and_come_back(board)
-    finally:
-        board.cut()
-        board.stop()
-        sleeper.kill()
-        sleeper.wait()
+    with SilentCable() as cable:
+        board = X86Board(folder / "board", host=FAR_ADDRESS, launcher=cable.inside)
+        try:
+            board.start()
+            drop_and_come_back(board, cable)
+        finally:
+            board.cut()
+            board.stop()
 
 
-def drop_and_come_back(board: X86Board) -> None:
+def drop_and_come_back(board: X86Board, cable: SilentCable) -> None:
     session = AgentSession.open(board.transport(limits=LIMITS), session_id="s")
     trial_id = protocol.trial_id(SPEC)
     session.run_trial(trial_id, SPEC)
     idle = board.transport(limits=LIMITS)
     channel = idle.start(["sleep", "1000"])
     running = threading.active_count()
-    ip(f"neigh replace 10.9.0.2 lladdr {NOBODY} nud permanent dev near")
+    cable.cut()
     for name, ask in (("session", session.finished), ("idle channel", lambda: channel.read(1, Deadline(120)))):
         try:
             ask()
@@ -80,7 +119,7 @@ def drop_and_come_back(board: X86Board) -> None:
     channel.close(1, kill=True)
     idle.close()
     assert threading.active_count() < running
-    ip(f"neigh replace 10.9.0.2 lladdr {FAR} nud permanent dev near")
+    cable.mend()
     with AgentSession.open(board.transport(), session_id="s", wait_s=60) as again:
         assert [record["trial_id"] for record in again.finished()] == [trial_id]
     print("came back whole")

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from hwloop.devices import AgentSession, Deadline
 from hwloop.devices.ssh.connection import Limits
 from hwloop.devices.ssh.route import Address
-from hwloop.errors import TransportError
+from hwloop.errors import DeviceBusyError, TransportError
 from hwloop_agent import protocol
 from tests.boards.wire import Wire
 
@@ -46,6 +47,34 @@ def test_a_session_notices_by_itself_and_another_one_goes_on(board, wire, transp
     wire.__exit__(None, None, None)
     with AgentSession.open(board.transport(), session_id="s", wait_s=30) as again:
         assert [record["trial_id"] for record in again.finished()] == [protocol.trial_id(spec)]
+
+
+def test_after_a_silent_loss_the_same_host_goes_on_at_once(board, wire, transport, null_spec):
+    """The wire stays dead: the board believes in the old connection as long as its TCP does, a quarter of an hour."""
+    session = AgentSession.open(transport, session_id="s", instance="one")
+    spec = null_spec(timing={"min_s": 1.0, "max_s": 1.5, "target_relative_interval": 0.0})
+
+    class DroppedError(Exception):
+        pass
+
+    def drop(phase: str) -> None:
+        if phase == "measuring":
+            wire.freeze()
+            raise DroppedError
+
+    with pytest.raises(DroppedError):
+        session.run_trial(protocol.trial_id(spec), spec, on_phase=drop)
+    assert session.in_flight is not None
+    said: list[str] = []
+    with pytest.raises(DeviceBusyError, match=f"agent process {session.hello.pid}, session s"):
+        AgentSession.open(board.transport(), session_id="s", instance="two", wait_s=0.5)
+    began = time.monotonic()
+    with AgentSession.open(board.transport(), session_id="s", instance="one", on_wait=said.append) as again:
+        assert time.monotonic() - began < 30
+        assert [record["trial_id"] for record in again.finished()] == [protocol.trial_id(spec)]
+        assert again.hello.interrupted is None
+    assert "it finishes its trial and leaves" in said[0]
+    session.close()
 
 
 def test_every_step_ends_in_time_on_a_dead_wire(wire, transport):

@@ -1,21 +1,26 @@
-"""A wire between hwloop and a board that can go dead without telling anybody, as a pulled cable does."""
+"""A wire between hwloop and a board that can go dead without telling anybody, or be cut so that both ends hear it."""
 
 from __future__ import annotations
 
 import contextlib
 import selectors
 import socket
+import struct
 import threading
 from types import TracebackType
 from typing import Self
 
 CHUNK = 1 << 16
+RESET = b"r"
+# Lingering for no time at all: closing throws away what is not sent yet and sends a reset.
+ABORTIVE = struct.pack("ii", 1, 0)
 
 
 class Wire:
     """Carries TCP connections on a port of its own to another port of this machine, until `freeze`.
 
-    While frozen nothing is carried, nothing is closed, and new connections are taken but never answered.
+    While frozen nothing is carried, nothing is closed, and new connections are taken but never answered. `reset`
+    sends a reset to both ends of every connection; new ones are carried again.
     """
 
     def __init__(self, target_port: int) -> None:
@@ -23,14 +28,24 @@ class Wire:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         self._frozen = threading.Event()
+        self._was_reset = threading.Event()
+        self._reset_count = 0
         self._wake, self._woken = socket.socketpair()
-        self._sockets: list[socket.socket] = [self._listener, self._wake, self._woken]
+        self._peers: dict[socket.socket, socket.socket] = {}
+        self._selector = selectors.DefaultSelector()
         self._thread = threading.Thread(target=self._carry, daemon=True)
         self._thread.start()
 
     def freeze(self) -> None:
         """Carry nothing more."""
         self._frozen.set()
+
+    def reset(self) -> int:
+        """Reset all connections; return how many there were."""
+        self._was_reset.clear()
+        self._wake.send(RESET)
+        self._was_reset.wait()
+        return self._reset_count
 
     def __enter__(self) -> Self:
         return self
@@ -40,29 +55,49 @@ class Wire:
     ) -> None:
         self._wake.close()
         self._thread.join()
-        for one in self._sockets:
+        for one in (self._listener, self._wake, self._woken, *self._peers):
             one.close()
 
     def _carry(self) -> None:
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._listener, selectors.EVENT_READ)
-            selector.register(self._woken, selectors.EVENT_READ)
-            peers: dict[socket.socket, socket.socket] = {}
+        with self._selector:
+            self._selector.register(self._listener, selectors.EVENT_READ)
+            self._selector.register(self._woken, selectors.EVENT_READ)
             while True:
-                for key, _ in selector.select():
-                    source = key.fileobj
-                    assert isinstance(source, socket.socket)
-                    if source is self._woken:
+                ready = [key.fileobj for key, _ in self._selector.select()]
+                if self._woken in ready:
+                    if not self._woken.recv(1):
                         return
+                    self._reset_all()
+                    continue
+                for source in ready:
+                    assert isinstance(source, socket.socket)
                     if source is self._listener:
-                        near = source.accept()[0]
-                        far = socket.create_connection(self._target)
-                        self._sockets += [near, far]
-                        peers.update({near: far, far: near})
-                        for end in (near, far):
-                            selector.register(end, selectors.EVENT_READ)
-                    elif self._frozen.is_set() or not self._pass_on(source, peers[source]):
-                        selector.unregister(source)
+                        self._connect()
+                    elif self._frozen.is_set() or not self._pass_on(source, self._peers[source]):
+                        self._selector.unregister(source)
+
+    def _connect(self) -> None:
+        near = self._listener.accept()[0]
+        try:
+            far = socket.create_connection(self._target)
+        except OSError:  # nobody listens there at present: neither does anybody here
+            near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORTIVE)
+            near.close()
+            return
+        self._peers.update({near: far, far: near})
+        for end in (near, far):
+            self._selector.register(end, selectors.EVENT_READ)
+
+    def _reset_all(self) -> None:
+        self._reset_count = len(self._selector.get_map()) // 2 - 1  # less the listener and the wake-up; two ends each
+        for end in self._peers:
+            with contextlib.suppress(KeyError):
+                self._selector.unregister(end)
+            with contextlib.suppress(OSError):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORTIVE)
+            end.close()
+        self._peers.clear()
+        self._was_reset.set()
 
     @staticmethod
     def _pass_on(source: socket.socket, sink: socket.socket) -> bool:

@@ -45,6 +45,32 @@ def children_of(pid: int) -> list[int]:
     return []
 
 
+def descendants(pid: int) -> list[int]:
+    """The children of a process, theirs, and so on."""
+    found = children_of(pid)
+    for child in found:
+        found += children_of(child)
+    return found
+
+
+def is_zombie(pid: int) -> bool:
+    """Whether a process has ended, reaped or not."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] in "ZX"
+    return True
+
+
+def _command_lines() -> list[tuple[int, list[str]]]:
+    """Every process that runs, with the words of its command line; one that has ended has none."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                words = (entry / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
+                found.append((int(entry.name), words))
+    return found
+
+
 def wait_until(condition, what: str, seconds: float = UP_S) -> None:
     until = time.monotonic() + seconds
     while not condition():
@@ -62,6 +88,7 @@ class X86Board:
     extra_config: list[str] = field(default_factory=list)
     host: str = "127.0.0.1"
     launcher: tuple[str, ...] = ()  # before sshd's command line: `nsenter …` puts the board into another network
+    environment: dict[str, str] = field(default_factory=dict)  # what every program on the board finds, besides
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True)
@@ -118,12 +145,15 @@ class X86Board:
             "KbdInteractiveAuthentication no",
             "AllowTcpForwarding yes",
             # The board's user is whoever runs the tests, in a home of the board's own.
-            f"SetEnv HOME={self.home} TMPDIR={self.folder}",
+            " ".join(("SetEnv", *(f"{name}={value}" for name, value in self._environment().items()))),
             f"Subsystem sftp internal-sftp -d {self.home}",
             *self.extra_config,
         ]
         path.write_text("\n".join(lines) + "\n")
         return path
+
+    def _environment(self) -> dict[str, str]:
+        return {"HOME": str(self.home), "TMPDIR": str(self.folder), **self.environment}
 
     def start(self) -> None:
         assert self.process is None
@@ -168,6 +198,31 @@ class X86Board:
             self.process.terminate()
             self.process.wait(10)
             self.process = None
+
+    def agents(self, role: str = "serve") -> list[int]:
+        """The process ids of this board's agents: `serve` for supervisors, `worker` for workers."""
+        return [pid for pid, words in _command_lines() if role in words and words[0] and self._runs_here(words)]
+
+    def _runs_here(self, words: list[str]) -> bool:
+        return any(word.startswith(f"{self.root}/agents/") for word in words)
+
+    def power_off(self) -> None:
+        """Kill every process of the board in one go, as a power cut does; `start` is the next boot."""
+        assert self.process is not None
+        self.process.kill()  # first: it starts no more sessions
+        wait_until(self._kill_all, "the death of every process on the board")
+        self.process.wait()
+        self.process = None
+
+    def _kill_all(self) -> bool:
+        """Kill what still runs; say whether nothing did."""
+        assert self.process is not None
+        running = [pid for pid, words in _command_lines() if self._runs_here(words)]
+        running += [pid for pid in descendants(self.process.pid) if not is_zombie(pid)]
+        for pid in running:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return not running
 
     def pins(self) -> Pins:
         return Pins(self.host_key)

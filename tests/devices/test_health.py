@@ -11,13 +11,16 @@ from hwloop.devices.health import (
     Findings,
     HealthReport,
     _clock_off,
+    begin_maintenance,
     check_device,
     forget_health,
     judge,
     load_health,
+    require_fit,
     save_health,
 )
 from hwloop.devices.ssh.hostkey import HostKey
+from hwloop.errors import UserError
 
 FINE = Findings(
     canary_spread=0.005,
@@ -58,6 +61,23 @@ def test_what_is_wrong_is_told_with_its_limit(change, health, words):
     assert verdict == health
     assert len(reasons) == 1
     assert re.search(words, reasons[0]), reasons
+
+
+def test_only_a_bad_device_and_one_in_maintenance_are_refused_with_the_remedy(tmp_path):
+    environ = {"XDG_STATE_HOME": str(tmp_path)}
+    device = Device("pi", "local", "python3", "python3")
+    require_fit(device, environ)
+    for health in ("good", "degraded"):
+        save_health(device, HealthReport(health, ("hot",), "today"), environ)
+        require_fit(device, environ)
+    save_health(device, HealthReport("bad", ("disk full",), "today"), environ)
+    with pytest.raises(UserError, match=r"pi is bad .* today: disk full; repair it, then run: hwloop device check pi"):
+        require_fit(device, environ)
+    begin_maintenance(device, "new fan", environ)
+    with pytest.raises(UserError, match=r"pi is in maintenance .*: new fan; end it with: hwloop device mark pi clear"):
+        require_fit(device, environ)
+    forget_health(device, environ)
+    require_fit(device, environ)
 
 
 def test_a_clock_is_off_only_outside_the_span_of_the_trial():

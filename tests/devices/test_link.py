@@ -58,6 +58,62 @@ def ask(link: Link, type_: str = "canary", expected: str = "canary") -> protocol
     return link.request(type_, {}, {expected}, Deadline(5))
 
 
+class Slow:
+    """A channel over which nothing comes until `answer_at` on its own clock, which runs while one waits for it."""
+
+    def __init__(self, answer_at: float) -> None:
+        self.now, self.answer_at = 0.0, answer_at
+        self.said: list[tuple[float, str]] = []
+        self.incoming = READY
+
+    def clock(self) -> float:
+        return self.now
+
+    def read(self, limit: int, deadline: Deadline) -> bytes:
+        if not self.incoming and self.now + deadline.remaining < self.answer_at:
+            self.now += deadline.remaining
+            raise TimeoutError
+        if not self.incoming:
+            self.now = self.answer_at
+            self.incoming = message(1, "canary", {"n": 1})
+        taken, self.incoming = self.incoming, b""
+        return taken
+
+    def write(self, data: bytes, deadline: Deadline) -> None:
+        self.said.append((self.now, json.loads(data)["type"]))
+
+    def stderr_tail(self) -> str:
+        return ""
+
+    def close(self, wait_s: float, *, kill: bool) -> int | None:
+        return 0
+
+
+def test_a_host_that_waits_says_so_every_ten_seconds():
+    channel = Slow(answer_at=35.0)
+    link = Link(channel, "board", channel.clock)
+    link.await_ready(NONCE, Deadline(5, channel.clock))
+    asked = link.send("canary", {}, Deadline(60, channel.clock))
+    answer = link.answer(asked, {"canary"}, Deadline(60, channel.clock), silence_s=60)
+    assert answer.body == {"n": 1}
+    assert channel.said == [(0.0, "canary"), (10.0, "ping"), (20.0, "ping"), (30.0, "ping")]
+
+
+def test_pings_do_not_lengthen_a_deadline_and_nobody_is_pinged_before_ready():
+    channel = Slow(answer_at=1e9)
+    link = Link(channel, "board", channel.clock)
+    link.await_ready(NONCE, Deadline(5, channel.clock))
+    asked = link.send("canary", {}, Deadline(60, channel.clock))
+    with pytest.raises(TransportError, match="silent for 25 s"):
+        link.answer(asked, {"canary"}, Deadline(60, channel.clock), silence_s=25)
+    assert channel.now == 25
+    silent = Slow(answer_at=1e9)
+    silent.incoming = b""
+    with pytest.raises(TransportError, match="silent for 20 s"):
+        Link(silent, "board", silent.clock).await_ready(NONCE, Deadline(20, silent.clock))
+    assert silent.said == []
+
+
 @pytest.mark.parametrize("piece", [1, 2, 7, 4096])
 def test_banners_are_discarded_whatever_the_pieces(piece):
     banner = b"Last login: today\r\n\x1b[32m$ HWLOOP1 READY no\n"

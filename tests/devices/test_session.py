@@ -27,7 +27,7 @@ def test_a_real_model_is_measured_and_every_field_of_its_record_is_there(open_se
     spec, phases = model.spec(), []
     record = session.run_trial(protocol.trial_id(spec), spec, on_phase=phases.append)
     assert record["status"] in FINE
-    assert phases == ["importing", "loading", "warmup", "measuring"]
+    assert phases == ["gating", "importing", "loading", "warmup", "measuring"]
     assert record["spec"] == spec
     assert record["runtime"]["version"] == onnxruntime.__version__
     assert record["runtime"]["settings"]["intra_op_threads"] == 1
@@ -42,9 +42,12 @@ def test_a_real_model_is_measured_and_every_field_of_its_record_is_there(open_se
     assert memory["model_bytes"] == memory["peak_bytes"] - memory["base_bytes"] >= 0
     assert memory["import_peak_bytes"] > 10 << 20
     assert len(record["conditions"]["affinity"]) == 1
-    assert set(record["phases_s"]) == {"import", "load", "warmup", "measure"}
+    assert set(record["phases_s"]) == {"gate", "import", "load", "warmup", "measure"}
+    assert record["energy"]["joules_per_run"] is not None or record["energy"]["reason"]
+    assert record["conditions"]["gate"] in ("passed", "timeout", "unknown")
     assert (record["signal"], record["exit_code"]) == (None, 0)
     assert record["boot_id"] == session.hello.boot_id
+    assert record["emulated"] is False
 
 
 def test_the_outputs_of_the_measured_session_are_those_of_a_plain_one(open_session, model):
@@ -222,9 +225,12 @@ def test_many_records_come_in_several_batches(open_session, tmp_path):
     folder.mkdir(parents=True)
     with Journal.open(folder / "journal.ndjson", sync=False) as journal:
         for number in range(50):
-            journal.append({"trial_id": f"{number:064x}:1", "filler": "x" * 50_000})
+            spec = {"threads": 1, "replicate": number}
+            record = {"trial_id": protocol.trial_id(spec), "spec": spec, "status": "cancelled", "reasons": []}
+            more = {"runtime": {"name": "null", "version": None}, "started_at": "", "boot_id": None}
+            journal.append({**record, **more, "filler": "x" * 50_000})
     session = open_session()
-    assert [int(record["trial_id"][:64], 16) for record in session.finished()] == list(range(50))
+    assert [record["spec"]["replicate"] for record in session.finished()] == list(range(50))
     assert session.last_seq == 50
     assert len(session.finished(after_seq=48)) == 2
 
@@ -263,6 +269,7 @@ def test_session_ids_and_deadlines_are_checked(tmp_path, null_spec):
         AgentSession.open(LocalTransport(), session_id="x", root="some/where")
     assert trial_deadline_s(null_spec()) == 90
     assert trial_deadline_s(null_spec(timing={"max_s": 500.0})) == 600
+    assert trial_deadline_s(null_spec(mode="compiled")) == 570
 
 
 def test_this_machine_is_a_device():

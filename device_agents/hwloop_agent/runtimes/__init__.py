@@ -6,7 +6,8 @@ signal, at import too.
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, NamedTuple, Tuple
+from base64 import b64encode
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 OUTPUT_MIN, OUTPUT_MAX = 1e-6, 1e6
 
@@ -20,21 +21,31 @@ class InvalidArtifactError(Exception):
 
 
 class Output(NamedTuple):
-    """What one output of the network looked like: its largest magnitude, and whether all of it is finite."""
+    """What one output of the network looked like: its largest magnitude, and whether all of it is finite.
+
+    `data` are its values as little-endian float32; None where there are too many of them.
+    """
 
     name: str
     shape: Tuple[int, ...]
     finite: bool
     max_abs: float
+    data: Optional[bytes] = None
 
-    def to_json(self) -> Dict[str, Any]:
-        """Return it as it goes into a record; a magnitude that is not finite is None there."""
-        return {
+    def to_json(self, values: bool = False) -> Dict[str, Any]:
+        """Return it as it goes into a record, with its `values` if asked for (base64).
+
+        A magnitude that is not finite is None there.
+        """
+        found: Dict[str, Any] = {
             "name": self.name,
             "shape": list(self.shape),
             "finite": self.finite,
             "max_abs": self.max_abs if self.finite else None,
         }
+        if values:
+            found["values"] = None if self.data is None else b64encode(self.data).decode()
+        return found
 
 
 def output_faults(outputs: List[Output]) -> List[str]:
@@ -56,7 +67,8 @@ def output_faults(outputs: List[Output]) -> List[str]:
 class Runtime:
     """What a worker asks of a runtime, in this order: `prepare`, `import_`, `version`, `load`, `runner`, `outputs`.
 
-    A probe asks for `import_`, `version`, `try_out`.
+    A profiled trial asks for `start_profile` before `load`, and for `profile` at the end. A probe asks for `import_`,
+    `version`, `about`, `try_out`.
     """
 
     name = ""
@@ -76,6 +88,10 @@ class Runtime:
         """Return the library's version."""
         raise NotImplementedError
 
+    def about(self) -> Dict[str, Any]:
+        """Return what `facts` lists besides the version, such as the execution providers of this build."""
+        return {}
+
     def try_out(self) -> bool:
         """Run the smallest network once, for builds that import well and die in their first run; False without one."""
         return False
@@ -90,7 +106,7 @@ class Runtime:
         raise NotImplementedError
 
     def settings(self) -> Dict[str, Any]:
-        """Return every setting that the number depends on, the defaults too."""
+        """Return every setting that the number depends on, the defaults too; `threads` is one of them."""
         raise NotImplementedError
 
     def runner(self) -> Callable[[], object]:
@@ -99,6 +115,25 @@ class Runtime:
 
     def outputs(self) -> List[Output]:
         """Run once and describe the outputs that are real numbers."""
+        raise NotImplementedError
+
+    def memory_stats(self) -> Dict[str, Any]:
+        """Return the runtime's own memory figures, in bytes, and their `method`; {} where it has none."""
+        return {}
+
+    def start_profile(self, folder: str) -> None:
+        """Have every inference from `load` on profiled, operator by operator; `folder` may hold files.
+
+        Raises:
+            UnsupportedError: this runtime has no profiler.
+        """
+        raise UnsupportedError(f"{self.name} has no profiler")
+
+    def profile(self) -> Dict[str, Any]:
+        """Return `method`, `runs` and `rows`: one per operator, in the order in which they run.
+
+        A row has `name` (as the runtime calls it), `op`, `ns` and `calls` per inference, and may have `memory_bytes`.
+        """
         raise NotImplementedError
 
 
@@ -120,6 +155,24 @@ def _null() -> Runtime:
     return NullRuntime()
 
 
-RUNTIMES: Dict[str, Callable[[], Runtime]] = {"litert": _litert, "onnxruntime": _onnxruntime, "null": _null}
+def _torch() -> Runtime:
+    from hwloop_agent.runtimes.torch_runtime import TorchRuntime
+
+    return TorchRuntime()
+
+
+def _tvm() -> Runtime:
+    from hwloop_agent.runtimes.tvm_runtime import TvmRuntime
+
+    return TvmRuntime()
+
+
+RUNTIMES: Dict[str, Callable[[], Runtime]] = {
+    "litert": _litert,
+    "onnxruntime": _onnxruntime,
+    "torch": _torch,
+    "tvm": _tvm,
+    "null": _null,
+}
 # Runtimes that a trial may run without an artifact, and those that `facts` has no reason to probe.
 WITHOUT_ARTIFACT = frozenset(["null"])

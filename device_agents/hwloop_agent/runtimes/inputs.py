@@ -10,6 +10,8 @@ from hwloop_agent.runtimes import Output, UnsupportedError
 
 DTYPES = ("float32", "float64", "float16", "int64", "int32", "int8", "uint8", "bool")
 INTEGER_HIGH = 100
+# Of an output that is kept: as base64, four of them fit a line of the protocol.
+MAX_KEPT = 1 << 15
 
 
 def draw(spec: Dict[str, Any]) -> Any:
@@ -37,4 +39,6 @@ def describe(name: str, value: Any) -> Optional[Output]:
     if array.dtype.kind != "f" or array.size == 0:
         return None
     finite = bool(np.isfinite(array).all())
-    return Output(name, array.shape, finite, float(np.abs(array.astype("float64")).max()) if finite else 0.0)
+    largest = float(np.abs(array.astype("float64")).max()) if finite else 0.0
+    data = array.astype("<f4").tobytes() if array.size <= MAX_KEPT else None
+    return Output(name, array.shape, finite, largest, data)

@@ -6,6 +6,7 @@ Three packages hold the same interpreter; the first of `PACKAGES` that imports i
 from __future__ import annotations
 
 import sys
+from base64 import b64decode
 from collections import Counter
 from importlib import import_module
 from typing import Any, Callable, Dict, List, NoReturn, Tuple
@@ -19,8 +20,22 @@ PACKAGES = (
     ("tensorflow", "tensorflow.lite.python.interpreter"),
 )
 RESOLVERS = {"default": "AUTO", "off": "BUILTIN_WITHOUT_DEFAULT_DELEGATES"}
-OPTIONS = frozenset(["xnnpack"])
+OPTIONS = frozenset(["xnnpack", "precision"])
 DELEGATE = "DELEGATE"
+# The smallest values and the largest that quantised inputs can have.
+LIMITS = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767)}
+# The smallest network that does arithmetic: a 1x1 convolution over four channels of 4x4.
+TINY_INPUT = {"name": "x", "shape": [1, 4, 4, 4], "dtype": "float32", "distribution": "normal", "seed": 0}
+TINY_MODEL = (
+    "DAAAAFRGTDMAAAAANv///xQAAACsAAAAtAAAAGQCAAADAAAAAwAAAJQAAAA4AAAABAAAANb///8EAAAAEAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+    "AAAAAAAAAAAAAAYACAAEAAYAAAAEAAAAQAAAAAAAAD8AAAA/AAAAPwAAAD8AAAA/AAAAPwAAAD8AAAA/AAAAPwAAAD8AAAA/AAAAPwAAAD8AAAA/"
+    "AAAAPwAAAD8AAAAAAAAAAAQABAAEAAAABgAAAGh3bG9vcAAAAQAAABQAAAAAAA4AGAAUABAADAAIAAQADgAAABQAAAAcAAAAeAAAAHwAAACAAAAA"
+    "BQAAAGxheWVyAAAAAQAAABQAAAAAAA4AFgAAABAADAALAAQADgAAABwAAAAAAAABJAAAACgAAAAAAAoAEAAPAAgABAAKAAAAAQAAAAEAAAAAAAAB"
+    "AQAAAAMAAAADAAAAAAAAAAEAAAACAAAAAQAAAAMAAAABAAAAAAAAAAQAAADYAAAAhAAAADwAAAAEAAAATv///wAAAAEIAAAAFAAAAAgAAAB0ZW5z"
+    "b3JfMAAAAAAEAAAAAQAAAAQAAAAEAAAABAAAANL///8AAAABDAAAAAIAAAAUAAAACgAAAGNvbnN0YW50XzIAAAEAAAAEAAAAAAAWABQAEAAAAAwA"
+    "CAAAAAAAAAAAAAcAFgAAAAAAAAEMAAAAAQAAABQAAAAKAAAAY29uc3RhbnRfMQAABAAAAAQAAAABAAAAAQAAAAQAAAAAABYAEAAMAAAAAAAIAAAA"
+    "AAAAAAAABwAWAAAAAAAAAQgAAAAMAAAAAQAAAHgAAAAEAAAAAQAAAAQAAAAEAAAABAAAAAEAAAAQAAAADAAMAAsAAAAAAAQADAAAAAMAAAAAAAAD"
+)
 DAMAGED_TEXTS = ("not a valid flatbuffer", "model identifier", "could not open", "mapping file", "model is empty")
 
 
@@ -28,7 +43,10 @@ class LiteRtRuntime(Runtime):
     """See `Runtime`.
 
     Options: `xnnpack` (`default`: the package's default delegates, which is XNNPACK where the build has it; `off`:
-    TensorFlow Lite's own kernels).
+    TensorFlow Lite's own kernels), `precision` (of the model, for the record).
+
+    Quantised inputs are fed the real numbers that the spec describes, quantised as the model says; quantised outputs
+    are described as the real numbers that they stand for.
     """
 
     name = "litert"
@@ -54,6 +72,14 @@ class LiteRtRuntime(Runtime):
         """See `Runtime.version`; with the package, since their numbers are not comparable: "ai_edge_litert 2.3.0"."""
         return "{} {}".format(self._package, getattr(sys.modules[self._package], "__version__", "unknown"))
 
+    def try_out(self) -> bool:
+        """See `Runtime.try_out`."""
+        interpreter = self._module.Interpreter(model_content=b64decode(TINY_MODEL), num_threads=1)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], self._draw(TINY_INPUT))
+        interpreter.invoke()
+        return True
+
     def load(self, path: str, inputs: List[Dict[str, Any]], threads: int, options: Dict[str, Any]) -> None:
         """See `Runtime.load`."""
         xnnpack = options.get("xnnpack", "default")
@@ -72,17 +98,20 @@ class LiteRtRuntime(Runtime):
         if set(declared) != set(given):
             raise UnsupportedError(f"the model's inputs are {sorted(declared)}, the spec feeds {sorted(given)}")
         for name, tensor in declared.items():
-            wanted = (tensor["shape"].tolist(), tensor["dtype"].__name__)
+            real = is_quantised(tensor) and given[name]["dtype"] == "float32"
+            wanted = (tensor["shape"].tolist(), "float32" if real else tensor["dtype"].__name__)
             fed = (list(given[name]["shape"]), given[name]["dtype"])
             if wanted != fed:
                 raise UnsupportedError("input {} is {} {}, the spec feeds {} {}".format(name, *wanted, *fed))
-            interpreter.set_tensor(tensor["index"], self._draw(given[name]))
+            values = self._draw(given[name])
+            interpreter.set_tensor(tensor["index"], quantised(values, tensor) if real else values)
         self._interpreter = interpreter
         self._settings = {
             "package": self._package,
             "passed_over": self._passed_over,
             "threads": threads,
             "xnnpack": xnnpack,
+            "precision": options.get("precision", "float32"),
             **_executed(interpreter, xnnpack),
         }
 
@@ -99,8 +128,64 @@ class LiteRtRuntime(Runtime):
         """See `Runtime.outputs`."""
         self._interpreter.invoke()
         tensors = self._interpreter.get_output_details()
-        values = [(one["name"], self._interpreter.get_tensor(one["index"])) for one in tensors]
+        values = [(one["name"], real_numbers(self._interpreter.get_tensor(one["index"]), one)) for one in tensors]
         return [output for output in (self._describe(name, value) for name, value in values) if output is not None]
+
+    def memory_stats(self) -> Dict[str, Any]:
+        """See `Runtime.memory_stats`: where the tensors lie that the interpreter itself planned."""
+        return planned(self._interpreter)
+
+    def start_profile(self, folder: str) -> None:
+        """See `Runtime.start_profile`."""
+        raise UnsupportedError("litert has no profiler of operators in its Python packages")
+
+
+def is_quantised(tensor: Dict[str, Any]) -> bool:
+    """Return whether a tensor holds integers that stand for real numbers, with one scale for all."""
+    return bool(tensor["quantization"][0]) and tensor["dtype"].__name__ in LIMITS
+
+
+def quantised(values: Any, tensor: Dict[str, Any]) -> Any:
+    """Return real numbers as the integers that stand for them in `tensor`."""
+    scale, zero = tensor["quantization"]
+    low, high = LIMITS[tensor["dtype"].__name__]
+    return (values / scale + zero).round().clip(low, high).astype(tensor["dtype"])
+
+
+def real_numbers(values: Any, tensor: Dict[str, Any]) -> Any:
+    """Return the real numbers that the integers of a quantised tensor stand for; other values as they are."""
+    if not is_quantised(tensor):
+        return values
+    scale, zero = tensor["quantization"]
+    return (values.astype("float32") - zero) * scale
+
+
+def planned(interpreter: Any) -> Dict[str, Any]:
+    """Return the bytes of the interpreter's arena, constants and scratch tensors; {} where it does not tell.
+
+    The arena is as large as the stretch of memory between its first tensor's begin and its last tensor's end. Scratch
+    tensors, which kernels ask for and which have no name, are summed. Tensors inside a delegate are not there: they
+    lie in the delegate's own memory, which nothing tells.
+    """
+    list_operators = getattr(interpreter, "_get_ops_details", None)
+    if list_operators is None:
+        return {}
+    computed = {int(one["index"]) for one in interpreter.get_input_details()}
+    computed.update(int(tensor) for one in list_operators() for tensor in one["outputs"])
+    spans, sums = [], {"constant_bytes": 0, "scratch_bytes": 0}
+    for one in interpreter.get_tensor_details():
+        try:
+            values = interpreter.tensor(one["index"])()
+        except (ValueError, RuntimeError):  # it is the delegate's
+            continue
+        if one["index"] in computed:
+            begin = values.__array_interface__["data"][0]
+            spans.append((begin, begin + values.nbytes))
+        else:
+            sums["constant_bytes" if one["name"] else "scratch_bytes"] += values.nbytes
+    arena = max(end for _, end in spans) - min(begin for begin, _ in spans) if spans else 0
+    method = "addresses of the interpreter's tensors; not what a delegate holds"
+    return {"method": method, "arena_bytes": arena, **sums}
 
 
 def import_first(packages: Tuple[Tuple[str, str], ...]) -> Tuple[str, Any, Dict[str, str]]:

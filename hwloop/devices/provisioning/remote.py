@@ -31,6 +31,7 @@ def run_on_board(
     *,
     limit_s: float,
     on_step: Callable[[str], None] | None = None,
+    program: str = "provision",
 ) -> dict[str, Any]:
     """Carry out one command of `hwloop_agent.provision` in the agent's directory `root`; return its last event.
 
@@ -41,6 +42,7 @@ def run_on_board(
         spec: its arguments.
         limit_s: after this long it is given up.
         on_step: told what it does.
+        program: `provision`, or another part of the agent that answers in the same way (`tune`).
 
     Raises:
         AgentError: the device said why it cannot be done.
@@ -49,7 +51,7 @@ def run_on_board(
     """
     path, _ = place_agent(transport, root)
     words = json.dumps({**spec, "root": root, "who": _who(), "host": socket.gethostname()}, sort_keys=True)
-    channel = transport.start([transport.python, "-I", "-B", path, "provision", command, words])
+    channel = transport.start([transport.python, "-I", "-B", path, program, command, words])
     over = False
     try:
         for event in _events(channel, transport.name, Deadline(limit_s)):
@@ -62,7 +64,7 @@ def run_on_board(
                 on_step(_text(event["step"]))
         said = _text(channel.stderr_tail().strip())
         raise TransportError(
-            f"provisioning {transport.name} ended without a word" + (f"; it said: {said}" if said else "")
+            f"{program} on {transport.name} ended without a word" + (f"; it said: {said}" if said else "")
         )
     finally:
         channel.close(CLOSE_S if over else 0.5, kill=True)

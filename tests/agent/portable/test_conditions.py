@@ -9,6 +9,7 @@ import unittest
 
 from hwloop_agent import conditions, placement, throttle
 from hwloop_agent.facts import read_facts
+from hwloop_agent.sensors.board import Sensors
 from hwloop_agent.sysfiles import SysFiles, parse_cpu_list
 
 POLICY = "sys/devices/system/cpu/cpufreq/policy0/"
@@ -121,20 +122,20 @@ class ThrottleTest(Tree):
 class ReadingTest(Tree):
     def test_a_raspberry_pi(self):
         files = self.plant(PI4)
-        seen = conditions.read_conditions(files, [3])
+        seen = conditions.read_conditions(Sensors(files), [3])
         self.assertEqual((seen["governor"], seen["clock_mhz"], seen["temperature_c"]), ("ondemand", 1500.0, 48.199))
         self.assertEqual((seen["load1"], seen["swap_used_bytes"]), (0.15, 0))
-        self.assertEqual(read_facts(files, [0])["model"], "Raspberry Pi 4 Model B Rev 1.4")
+        self.assertEqual(read_facts(Sensors(files), [0])["model"], "Raspberry Pi 4 Model B Rev 1.4")
 
     def test_a_jetson_answers_for_the_cluster_that_is_used(self):
         files = self.plant(JETSON)
-        self.assertEqual(conditions.read_conditions(files, [5])["governor"], "performance")
-        self.assertEqual(conditions.read_conditions(files, [0, 5])["governor"], "performance,schedutil")
-        self.assertEqual(conditions.read_conditions(files, [0, 5])["clock_mhz"], 729.6)
-        self.assertEqual(conditions.read_conditions(files, [0])["temperature_c"], 51.0)
+        self.assertEqual(conditions.read_conditions(Sensors(files), [5])["governor"], "performance")
+        self.assertEqual(conditions.read_conditions(Sensors(files), [0, 5])["governor"], "performance,schedutil")
+        self.assertEqual(conditions.read_conditions(Sensors(files), [0, 5])["clock_mhz"], 729.6)
+        self.assertEqual(conditions.read_conditions(Sensors(files), [0])["temperature_c"], 51.0)
 
     def test_what_cannot_be_read_is_none_and_never_a_number(self):
-        seen = conditions.read_conditions(self.plant({}), [0])
+        seen = conditions.read_conditions(Sensors(self.plant({})), [0])
         self.assertEqual(set(seen.values()), {None})
 
     def test_nonsense_from_sensors_is_none(self):
@@ -147,7 +148,7 @@ class ReadingTest(Tree):
                 "proc/pressure/cpu": "some avg10=x",
             }
         )
-        self.assertEqual(set(conditions.read_conditions(files, [0]).values()), {None})
+        self.assertEqual(set(conditions.read_conditions(Sensors(files), [0]).values()), {None})
 
     def test_waiting_is_summed_over_threads_and_unknown_where_it_is_not_counted(self):
         files = self.plant({"proc/self/task/1/schedstat": "500 30 2", "proc/self/task/2/schedstat": "900 12 2"})
@@ -171,9 +172,16 @@ class ReadingTest(Tree):
 class RatioTest(unittest.TestCase):
     def test_shares_of_the_wall_time(self):
         before, after = conditions.Usage(0, 0, 0, 0), conditions.Usage(1_000_000_000, 900_000_000, 50_000_000, 6)
-        self.assertEqual(
-            conditions.used_ratios(before, after, [0]), {"wait_ratio": 0.05, "steal_ratio": 0.06, "cpu_wall_ratio": 0.9}
-        )
+        found = conditions.used_ratios(before, after, [0])
+        known = {name: value for name, value in found.items() if value is not None}
+        self.assertEqual(known, {"wait_ratio": 0.05, "steal_ratio": 0.06, "cpu_wall_ratio": 0.9})
+
+    def test_waiting_for_memory_and_swapping_are_told_where_the_kernel_counts_them(self):
+        before = conditions.Usage(0, 0, None, None, 3, 1000, 20)
+        after = conditions.Usage(1_000_000_000, 1, None, None, 5, 51_000, 2068)
+        found = conditions.used_ratios(before, after, [0])
+        self.assertEqual((found["memory_stall_ratio"], found["preemptions"]), (0.05, 2))
+        self.assertEqual(found["swapped_in_pages"], 2048)
 
     def test_a_tick_or_two_of_steal_is_not_resolved(self):
         before, after = conditions.Usage(0, 0, None, 0), conditions.Usage(100_000_000, 1, None, 2)
@@ -196,6 +204,8 @@ class DegradationTest(unittest.TestCase):
         self.assertEqual(self.reasons(wait_ratio=None, steal_ratio=None, throttle="none"), [])
         self.assertEqual(self.reasons(after={"swap_used_bytes": 4 << 20}), [])
         self.assertEqual(self.reasons(after={"swap_used_bytes": None}), [])
+        self.assertEqual(self.reasons(memory_stall_ratio=0.05, swapped_in_pages=100), [])
+        self.assertEqual(self.reasons(memory_stall_ratio=None, swapped_in_pages=None), [])
 
     def test_each_limit_has_its_reason(self):
         self.assertIn("7 of 300 blocks ran at the core's full pace", self.reasons(clean_blocks=7)[0])
@@ -204,6 +214,17 @@ class DegradationTest(unittest.TestCase):
         self.assertIn("hypervisor", self.reasons(steal_ratio=0.26)[0])
         self.assertIn("swap grew", self.reasons(after={"swap_used_bytes": 5 << 20})[0])
         self.assertIn("throttled", self.reasons(throttle="seen")[0])
+        self.assertIn("waiting for memory (limit 5 %)", self.reasons(memory_stall_ratio=0.06)[0])
+        self.assertIn("came back from swap", self.reasons(swapped_in_pages=(4 << 20) // conditions.PAGE_BYTES + 1)[0])
+
+    def test_the_temperature_of_throttling_counts_where_no_counter_would_tell(self):
+        hot = {"swap_used_bytes": 0, "temperature_c": 80.4, "throttle_c": 80.0}
+        cool = dict(hot, temperature_c=79.9)
+        self.assertIn("had 80 °C, it is slowed down from 80 °C on", self.reasons(before=hot, after=cool)[0])
+        self.assertEqual(self.reasons(before=cool, after=cool), [])
+        self.assertEqual(self.reasons(before=hot, after=hot, throttle="none"), [])
+        self.assertEqual(self.reasons(before=dict(hot, throttle_c=None), after=dict(hot, throttle_c=None)), [])
+        self.assertEqual(self.reasons(before=dict(hot, temperature_c=None), after=dict(hot, temperature_c=None)), [])
 
 
 class PlacementTest(Tree):
