@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from hwloop.cli.facts import fact_rows
 from hwloop.errors import UserError
 
 if TYPE_CHECKING:
     from hwloop.devices import Device
     from hwloop.devices.health import HealthReport
     from hwloop.devices.ssh.hostkey import UnknownHostKeyError
+    from hwloop.devices.tuning import Change
 
 app = typer.Typer(help="The devices that can be measured.", no_args_is_help=True)
 
@@ -25,7 +27,7 @@ File = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")]
 
-COLOURS = {"good": "green", "degraded": "yellow", "bad": "red", "unknown": "dim"}
+COLOURS = {"good": "green", "degraded": "yellow", "bad": "red", "maintenance": "magenta", "unknown": "dim"}
 
 
 def register(parent: typer.Typer) -> None:
@@ -146,6 +148,7 @@ def facts(name: Name, as_json: AsJson = False, inventory: File = None) -> None:
         device.open_transport(),
         session_id="facts",
         root=device.root,
+        board=device.board_profile(),
         worker_python=device.worker_python,
         on_wait=lambda text: typer.echo(text, err=True),
     )
@@ -162,18 +165,79 @@ def _show_facts(name: str, told: dict[str, Any]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, title=escape(name), title_justify="left", show_header=False)
+    title = escape(name)
+    if told.get("emulated"):
+        title += f": [bold red]EMULATED[/], its times say nothing about hardware ({escape(str(told['emulation']))})"
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    for key, value in told.items():
-        if key == "runtimes":
-            for runtime, probe in value.items():
-                text = " ".join(str(probe[part]) for part in ("version", "import", "reason") if probe.get(part))
-                table.add_row(escape(f"runtime {runtime}"), escape(text))
-        elif value not in (None, "", [], {}):
-            text = f"{len(value)}" if key == "cpus" else value if isinstance(value, str) else json.dumps(value)
-            table.add_row(escape(key.replace("_", " ")), escape(text))
+    for key, text in fact_rows(told):
+        table.add_row(escape(key), escape(text))
     Console().print(table)
+
+
+@app.command("tune")
+def tune(
+    name: Name,
+    only_show: Annotated[bool, typer.Option("--show", help="Show what would be changed, and change nothing.")] = False,
+    put_back: Annotated[bool, typer.Option("--restore", help="Put back what a tuning that was cut off left.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    inventory: File = None,
+) -> None:
+    """Hold a device's frequency governor at `performance` until Ctrl-C, then put it back. Needs root there.
+
+    Nothing else tunes a device: by default hwloop observes and warns. The old values are written down on the device
+    before anything is changed; should the connection break, the device puts itself back, at the latest when it is
+    connected to again.
+    """
+    from hwloop.devices import tuning
+    from hwloop.devices.inventory import Inventory
+
+    if only_show and put_back:
+        raise UserError("--show and --restore exclude each other")
+    device = Inventory.find(file=inventory).get(name)
+    if put_back:
+        changes = tuning.restore(device)
+        _say_changes(changes, "put back")
+        if not changes:
+            typer.echo(f"{name}: nothing was left tuned")
+        return
+    found = tuning.show(device)
+    _say_changes(found.changes, "would change")
+    if found.is_tuned:
+        typer.echo(f"{name} is tuned now, or was left so: `hwloop device tune {name} --restore`")
+    if not found.changes:
+        typer.echo(f"{name}: there is nothing to change")
+    if only_show or not found.changes:
+        return
+    if not yes and not sys.stdin.isatty():
+        raise UserError("nobody is here to be asked whether this may be changed; scripts say --yes")
+    if not yes and not typer.confirm("Change this until Ctrl-C?", default=False):
+        raise typer.Exit(1)
+    _hold(device)
+
+
+def _hold(device: Device) -> None:
+    import signal
+    import threading
+
+    from hwloop.devices import tuning
+
+    over = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: over.set())
+
+    def on_held(changes: tuple[Change, ...]) -> None:
+        _say_changes(changes, "changed")
+        typer.echo(f"{device.name} is tuned; Ctrl-C puts it back")
+
+    tuning.hold(device, lambda seconds: not over.wait(seconds), on_held)
+    typer.echo(f"{device.name} is as it was")
+
+
+def _say_changes(changes: tuple[Change, ...], verb: str) -> None:
+    for change in changes:
+        typer.echo(f"{verb} /sys/{change.file}: {change.before} -> {change.after}")
 
 
 @app.command("check")
@@ -181,14 +245,21 @@ def check(name: Name, as_json: AsJson = False, inventory: File = None) -> None:
     """Check whether a device's numbers can be trusted; the verdict is kept. Exit code 1: it is bad."""
     from rich.markup import escape
 
-    from hwloop.devices.health import BAD, check_device, save_health
+    from hwloop.devices.health import BAD, MAINTENANCE, check_device, load_health, save_health
     from hwloop.devices.inventory import Inventory
 
     device = Inventory.find(file=inventory).get(name)
     report = check_device(device, on_wait=lambda text: typer.echo(text, err=True))
-    save_health(device, report)
+    in_maintenance = load_health(device).health == MAINTENANCE
+    if not in_maintenance:
+        save_health(device, report)
     if as_json:
-        content = {"health": report.health, "reasons": list(report.reasons), "checked_at": report.checked_at}
+        content: dict[str, Any] = {
+            "health": report.health,
+            "reasons": list(report.reasons),
+            "checked_at": report.checked_at,
+        }
+        content["maintenance"] = in_maintenance
         typer.echo(json.dumps({"name": name, **content, "figures": dict(report.figures)}, indent=1))
     else:
         console = Console()
@@ -197,6 +268,8 @@ def check(name: Name, as_json: AsJson = False, inventory: File = None) -> None:
             console.print(f"  - {escape(reason)}", highlight=False, soft_wrap=True)
         for line in _figures(report):
             console.print(f"  [dim]{escape(line)}[/]", highlight=False, soft_wrap=True)
+        if in_maintenance:
+            console.print(f"  it stays in maintenance until: hwloop device mark {escape(name)} clear", highlight=False)
     if report.health == BAD:
         raise typer.Exit(1)
 
@@ -212,6 +285,28 @@ def _figures(report: HealthReport) -> list[str]:
         f" disk left: {free}; clock off by {told['clock_off_s']:+.0f} s",
         f"runtimes: {runtimes}",
     ]
+
+
+@app.command("mark")
+def mark(
+    name: Name,
+    word: Annotated[str, typer.Argument(metavar="maintenance|clear", help="What to mark it as.")],
+    reason: Annotated[str, typer.Option(help="Of the maintenance, for those who find it so.")] = "",
+    inventory: File = None,
+) -> None:
+    """Put a device into maintenance, which campaigns respect, or clear what is known about its health."""
+    from hwloop.devices.health import begin_maintenance, forget_health
+    from hwloop.devices.inventory import Inventory
+
+    device = Inventory.find(file=inventory).get(name)
+    if word == "maintenance":
+        begin_maintenance(device, reason)
+        typer.echo(f"{name} is in maintenance; end it with: hwloop device mark {name} clear")
+    elif word == "clear":
+        forget_health(device)
+        typer.echo(f"{name} is cleared; its health is unknown until: hwloop device check {name}")
+    else:
+        raise UserError(f"a device can be marked maintenance or clear, not {word!r}")
 
 
 @app.command("remove")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,10 +11,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from hwloop.errors import UserError
+from hwloop.errors import DeviceError, UserError
 
 if TYPE_CHECKING:
+    from hwloop.devices import Device
     from hwloop.layers import Network
+    from hwloop.measurement import CampaignPlan
+    from hwloop.progress import Progress
+    from hwloop.runtimes import Runtime
+    from hwloop.tables import LatencyTable
 
 app = typer.Typer(help="Build and show latency tables.", no_args_is_help=True)
 
@@ -26,39 +32,82 @@ def register(parent: typer.Typer) -> None:
 @app.command("build")
 def build(
     model: Annotated[str, typer.Argument(help="An ONNX file, a network of the zoo, or package.module:factory.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The table (Parquet); its journal lies beside it.")],
-    device: Annotated[str, typer.Option(help="A name of `hwloop device list`.")] = "local",
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", help="The table (Parquet), of several devices their folder; journals lie beside."
+        ),
+    ],
+    device: Annotated[
+        list[str] | None,
+        typer.Option(help="A name of `hwloop device list`; again for devices that are measured at the same time."),
+    ] = None,
     runtime: Annotated[str, typer.Option(help="onnxruntime or litert.")] = "onnxruntime",
     input_shape: Annotated[str, typer.Option("--input", help="Of a network of the zoo: CxHxW.")] = "3x32x32",
     threads: Annotated[int, typer.Option(min=1, help="Of the runtime.")] = 1,
     processes: Annotated[int, typer.Option(min=1, help="Fresh processes per layer.")] = 2,
 ) -> None:
-    """Measure every layer of a network on a device; run it again to go on where it stopped."""
+    """Measure every layer of a network on one device or several; run it again to go on where it stopped."""
     # Imported here: the command line must answer at once, and these bring torch along.
     from hwloop.cli.display import Display
+    from hwloop.cli.fleet import FleetDisplay
     from hwloop.devices import Inventory
-    from hwloop.measurement import Bench, CampaignPlan, TrialStore
+    from hwloop.measurement import CampaignPlan, run_fleet
     from hwloop.runtimes import get_runtime
-    from hwloop.tables import measure_layers
 
     console = Console()
-    progress = Display(console)
-    chosen = get_runtime(runtime)
+    inventory = Inventory.find()
+    devices = [inventory.get(name) for name in dict.fromkeys(device or ["local"])]
+    if len(devices) > 1 and output.suffix == ".parquet":
+        raise UserError(f"--output {output}: the tables of several devices need a folder, as in -o tables/")
+    plan = CampaignPlan(processes=processes, threads=threads)
     network = _network(model, input_shape)
+    make = partial(_measure, network=network, runtime=get_runtime(runtime), plan=plan)
     for node in network.unsupported:
-        progress.say(f"{node.name} cannot be measured: {node.layer.detail}")
+        console.print(f"{node.name} cannot be measured: {node.layer.detail}", markup=False, soft_wrap=True)
+    if len(devices) == 1:
+        make(devices[0], output, Display(console))
+        _print(output, console)
+        return
+    with FleetDisplay(console) as display:
+        outcomes = run_fleet(
+            {one.name: partial(make, one, output / f"{one.name}.parquet", display.line(one.name)) for one in devices}
+        )
+    for name, outcome in outcomes.items():
+        if outcome.result is None:
+            console.print(f"{name}: failed: {outcome.error}", markup=False, soft_wrap=True)
+        else:
+            lacking = sum(not row.usable for row in outcome.result.rows)
+            without = f", {lacking} of them without a latency" if lacking else ""
+            console.print(
+                f"{name}: complete, {len(outcome.result)} layers{without}: {output / name}.parquet", soft_wrap=True
+            )
+    failed = [name for name, outcome in outcomes.items() if outcome.error is not None]
+    if failed:
+        raise DeviceError(
+            f"{len(failed)} of {len(devices)} devices are not complete: {', '.join(failed)};"
+            " what they have measured is kept, run the same command again to go on"
+        )
+
+
+def _measure(
+    device: Device, output: Path, progress: Progress, *, network: Network, runtime: Runtime, plan: CampaignPlan
+) -> LatencyTable:
+    """Measure one device's table, or go on with it, and write it to `output`."""
+    from hwloop.measurement import Bench, TrialStore
+    from hwloop.tables import measure_layers
+
     output.parent.mkdir(parents=True, exist_ok=True)
     session = "table-" + hashlib.sha256(str(output.resolve()).encode()).hexdigest()[:16]
     journal = output.with_suffix(".trials.ndjson")
     with TrialStore(journal) as store:
         if store.cut_bytes:
             progress.say(f"{journal.name}: {store.cut_bytes} damaged bytes at the end were cut and kept beside it")
-        plan = CampaignPlan(processes=processes, threads=threads)
-        bench = Bench(Inventory.find().get(device), session, store, plan, progress)
+        bench = Bench(device, session, store, plan, progress)
         identity = bench.identify(output.with_suffix(".device.json"))
-        table = measure_layers(network.layers, chosen, bench, identity, f"layers on {device}")
+        table = measure_layers(network.layers, runtime, bench, identity, f"layers on {device.name}")
     table.save(output)
-    _print(output, console)
+    return table
 
 
 @app.command("show")
@@ -77,6 +126,8 @@ def _print(path: Path, console: Console) -> None:
             f"{context.device} ({context.cpu}), {context.runtime} {context.runtime_version}, threads {context.threads}",
             highlight=False,
         )
+    if any(row.emulated for row in table.rows):
+        console.print("EMULATED: these latencies are an emulator's and say nothing about hardware", style="bold red")
     shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for name in ("layer", "ms", "interval", "model MB", "status"):
         shown.add_column(name, justify="left" if name in ("layer", "status") else "right", overflow="fold")

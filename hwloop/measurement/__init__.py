@@ -3,6 +3,7 @@
 from hwloop.measurement.bench import Bench, Identity
 from hwloop.measurement.campaign import CampaignPlan, Session, Subject, run_campaign
 from hwloop.measurement.design import layer_design, spread
+from hwloop.measurement.fleet import Outcome, run_fleet
 from hwloop.measurement.measurement import USABLE, Interval, Measurement, noise_floor, pool
 from hwloop.measurement.store import TrialStore
 from hwloop.measurement.trial import TimingProtocol, Trial
@@ -14,6 +15,7 @@ __all__ = [
     "Identity",
     "Interval",
     "Measurement",
+    "Outcome",
     "Session",
     "Subject",
     "TimingProtocol",
@@ -23,5 +25,6 @@ __all__ = [
     "noise_floor",
     "pool",
     "run_campaign",
+    "run_fleet",
     "spread",
 ]

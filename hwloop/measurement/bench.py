@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from hwloop.devices import AgentSession, Device
+from hwloop.devices.health import require_fit
 from hwloop.errors import DataError
 from hwloop.files import write_atomic
 from hwloop.measurement.campaign import CampaignPlan, Subject, run_campaign
@@ -43,6 +45,7 @@ class Bench:
         store: finished trials.
         plan: processes, threads and timing.
         progress: is told about campaigns.
+        instance: tells this bench's own sessions from those of another process that goes on with the same study.
     """
 
     device: Device
@@ -50,6 +53,7 @@ class Bench:
     store: TrialStore
     plan: CampaignPlan
     progress: Progress
+    instance: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def measure(
         self, subjects: Sequence[Subject], description: str, processes: int | None = None
@@ -82,11 +86,19 @@ class Bench:
         return Identity(cpu, known["agent_sha256"], known["facts"])
 
     def open_session(self) -> AgentSession:
-        """Open a session with the device's agent, waiting for whoever else is measuring there."""
+        """Open a session with the device's agent, waiting for whoever else is measuring there.
+
+        Raises:
+            UserError: the device is known to be bad, or in maintenance.
+            DeviceError: it cannot be reached, or somebody else keeps it.
+        """
+        require_fit(self.device)
         return AgentSession.open(
             self.device.open_transport(),
             session_id=self.session_id,
             root=self.device.root,
+            board=self.device.board_profile(),
             worker_python=self.device.worker_python,
             on_wait=self.progress.say,
+            instance=self.instance,
         )

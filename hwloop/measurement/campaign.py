@@ -2,10 +2,12 @@
 
 The order is seeded and interleaved: the first process of every subject in random order, then the second of every
 subject in another order, and so on. Drift of the machine then spreads over all subjects instead of leaning on one,
-and the processes of one subject are far apart in time, so that their difference is an honest noise floor.
+and the processes of one subject are far apart in time, so that their difference is an honest noise floor. What drifts
+all the same is seen by the anchor (`anchor.py`) and measured again.
 
 What is finished is known by trial id. A trial that an earlier, killed host had measured but not yet journalled is
-fetched from the device's own journal, not measured again.
+fetched from the device's own journal, not measured again. How lost sessions and trials that kill boards are dealt with
+is `execution.py`'s.
 """
 
 from __future__ import annotations
@@ -15,43 +17,23 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
-from hwloop.errors import DeviceBusyError, DeviceError
+from hwloop.measurement import anchor
+from hwloop.measurement.execution import Execution, OpenSession, Session, Turn
 from hwloop.measurement.measurement import USABLE, Measurement, pool
-from hwloop.measurement.store import TrialStore
+from hwloop.measurement.store import EVENT, TrialStore
 from hwloop.measurement.trial import TimingProtocol, Trial
-from hwloop.progress import Progress, Step
+from hwloop.progress import Progress
 from hwloop.runtimes import Artifact
-
-#: How often a lost session is opened again before the campaign gives up, and the pause before each try.
-BACKOFF_S = (1.0, 2.0, 4.0)
 
 #: Paces that differ by more than this are different paces (the agent's own tolerance, `hwloop_agent.pace.TOLERANCE`).
 PACE_TOLERANCE = 1.06
 
+#: Signals that come from outside: no runtime dies of them by itself, and the kernel's own kills for memory are `oom`.
+FOREIGN_SIGNALS = ("SIGKILL", "SIGTERM")
 
-class Session(Protocol):
-    """What a campaign needs of an agent session; `hwloop.devices.AgentSession` is one."""
-
-    def put_artifact(self, data: bytes, sha256: str, suffix: str) -> None:
-        """Make the artifact available on the device; nothing happens when it is there already."""
-
-    def run_trial(self, trial_id: str, spec: dict[str, Any]) -> dict[str, Any]:
-        """Run one trial and return its record."""
-
-    def finished(self) -> list[dict[str, Any]]:
-        """Records of the trials that the device's own journal of this session holds."""
-
-    @property
-    def last_seq(self) -> int:
-        """The highest number of a record that this session has seen in the device's journal."""
-
-    def acknowledge(self, seq: int) -> None:
-        """Tell the device that the records up to `seq` are safe here."""
-
-    def close(self) -> None:
-        """End the session."""
+__all__ = ["CampaignPlan", "Session", "Subject", "run_campaign"]
 
 
 @dataclass(frozen=True)
@@ -70,8 +52,9 @@ class CampaignPlan:
         processes: fresh processes per subject.
         threads: threads of the runtime.
         timing: the timing protocol of each process.
-        attempts: a trial that ended ``degraded`` is repeated, after all others, until it has had so many attempts.
+        attempts: a trial whose conditions were bad is repeated, after all others, until it has had so many attempts.
         seed: of the order.
+        anchor_every: so many trials lie between two anchors; 0 for none. A campaign of fewer trials has none.
     """
 
     processes: int = 2
@@ -79,6 +62,7 @@ class CampaignPlan:
     timing: TimingProtocol = field(default_factory=TimingProtocol)
     attempts: int = 2
     seed: int = 0
+    anchor_every: int = 20
 
     def trials(self, subjects: Sequence[Subject]) -> list[tuple[Subject, Trial]]:
         """All trials in the order in which they are to run."""
@@ -97,10 +81,11 @@ def run_campaign(
     subjects: Sequence[Subject],
     plan: CampaignPlan,
     store: TrialStore,
-    open_session: Callable[[], Session],
+    open_session: OpenSession,
     progress: Progress,
     description: str,
     sleep: Callable[[float], None] = time.sleep,
+    rng: random.Random | None = None,
 ) -> dict[str, Measurement]:
     """Measure all subjects, continuing where an earlier run stopped.
 
@@ -112,29 +97,47 @@ def run_campaign(
         progress: shown one unit per trial.
         description: of the campaign, for the progress.
         sleep: waits between tries to reconnect.
+        rng: scatters these waits.
 
     Returns:
         The pooled measurement of each subject, by key, in the order of `subjects`.
 
     Raises:
         DeviceError: the device was lost and could not be reached again; all finished trials are in the store.
+        UserError: the device may not be entered, or may not be measured; trying again is no use.
     """
     planned = plan.trials(subjects)
-    run = _Run(store, open_session, progress, sleep)
+    turns = [Turn(subject.key, trial) for subject, trial in planned]
+    anchors = _anchors(subjects, plan) if 0 < plan.anchor_every <= len(planned) else []
+    run = Execution(
+        store=store,
+        open_session=open_session,
+        progress=progress,
+        sleep=sleep,
+        rng=rng if rng is not None else random.Random(),
+        turns=turns,
+        anchors=anchors,
+        anchor_every=plan.anchor_every,
+    )
     for attempt in range(1, plan.attempts + 1):
-        paces = _paces(planned, store)
-        trials = [
-            (subject, replace(trial, attempt=attempt))
-            for subject, trial in planned
-            if attempt == 1 or _is_doubtful(_latest(trial, store), paces)
+        paces, drifted = _paces(planned, store), _drifted(store)
+        again = [
+            replace(turn, trial=replace(turn.trial, attempt=attempt))
+            for turn in turns
+            if attempt == 1 or _is_doubtful(_latest(turn.trial, store), paces, drifted)
         ]
-        if trials:
-            name = description if attempt == 1 else f"{description}, degraded ones again"
-            run.all(trials, name)
-    records: dict[str, list[dict[str, Any]]] = {subject.key: [] for subject in subjects}
-    for subject, trial in planned:
-        records[subject.key].append(_latest(trial, store))
-    return {key: pool(key, found) for key, found in records.items()}
+        if again:
+            run.all(again, description if attempt == 1 else f"{description}, doubtful ones again")
+        run.judge_drift(attempt, [replace(turn.trial, attempt=attempt).id for turn in turns])
+    return _measurements(subjects, planned, store)
+
+
+def _anchors(subjects: Sequence[Subject], plan: CampaignPlan) -> list[Turn]:
+    """The subjects that may be the anchor, the best first: of middling size, so neither all overhead nor slow."""
+    by_size = sorted(subjects, key=lambda subject: (len(subject.artifact.data), subject.key))
+    middle = len(by_size) // 2
+    ranked = sorted(range(len(by_size)), key=lambda index: abs(index - middle))
+    return [Turn(by_size[i].key, Trial(by_size[i].artifact, plan.threads, plan.timing)) for i in ranked]
 
 
 def _paces(planned: Sequence[tuple[Subject, Trial]], store: TrialStore) -> dict[str, float]:
@@ -150,16 +153,30 @@ def _paces(planned: Sequence[tuple[Subject, Trial]], store: TrialStore) -> dict[
     return fastest
 
 
-def _is_doubtful(record: Mapping[str, Any], paces: Mapping[str, float]) -> bool:
-    """Whether a trial is worth another attempt: it is degraded, or it knew only a pace that others have beaten.
+def _drifted(store: TrialStore) -> dict[str, float]:
+    """The trials that lay in a drifting span, with how far the anchor was off."""
+    found: dict[str, float] = {}
+    for event in store.events:
+        if event[EVENT] == anchor.DRIFT:
+            found |= event["trials"]
+    return found
 
-    The first trials on a device do not know its full pace yet; on a core that was shared all the time, what they took
-    for clean blocks were slow ones.
+
+def _is_doubtful(record: Mapping[str, Any], paces: Mapping[str, float], drifted: Mapping[str, float]) -> bool:
+    """Whether a trial is worth another attempt.
+
+    It is where it is degraded; where it lay in a drifting span; where its worker was killed by somebody; or where it
+    knew only a pace that others have beaten: the first trials on a device do not know its full pace yet, and on a core
+    that was shared all the time, what they took for clean blocks were slow ones.
     """
+    if record["status"] == "crashed":
+        return record.get("signal") in FOREIGN_SIGNALS
+    if record["status"] not in USABLE:
+        return False
     conditions = record.get("conditions") or {}
     best = paces.get(str(conditions.get("affinity")), math.inf)
-    beaten = record["status"] in USABLE and conditions.get("pace_ns", 0.0) > best * PACE_TOLERANCE
-    return record["status"] == "degraded" or beaten
+    beaten = conditions.get("pace_ns", 0.0) > best * PACE_TOLERANCE
+    return record["status"] == "degraded" or beaten or record["trial_id"] in drifted
 
 
 def _latest(trial: Trial, store: TrialStore) -> dict[str, Any]:
@@ -170,55 +187,27 @@ def _latest(trial: Trial, store: TrialStore) -> dict[str, Any]:
     return store[replace(trial, attempt=attempt).id]
 
 
-@dataclass(frozen=True)
-class _Run:
-    """Runs trials in order, each once, whatever happens to the sessions."""
-
-    store: TrialStore
-    open_session: Callable[[], Session]
-    progress: Progress
-    sleep: Callable[[float], None]
-
-    def all(self, trials: Sequence[tuple[Subject, Trial]], description: str) -> None:
-        """Run the trials that are not in the store."""
-        pending = {trial.id: (subject, trial) for subject, trial in trials}  # two subjects can be the same trial
-        total = len(pending)
-        pending = {trial_id: entry for trial_id, entry in pending.items() if trial_id not in self.store}
-        with self.progress.step(description, total=total, done=total - len(pending)) as step:
-            lost = 0
-            while pending:
-                before = len(pending)
-                try:
-                    self._through_one_session(pending, step)
-                except DeviceBusyError:
-                    raise
-                except DeviceError as error:
-                    lost = 0 if len(pending) < before else lost
-                    if lost == len(BACKOFF_S):
-                        raise DeviceError(
-                            f"{error} ({total - len(pending)} of {total} trials are measured and kept;"
-                            " run the same command again to go on)"
-                        ) from error
-                    self.progress.say(f"lost the agent ({error}); trying again in {BACKOFF_S[lost]:.0f} s")
-                    self.sleep(BACKOFF_S[lost])
-                    lost += 1
-
-    def _through_one_session(self, pending: dict[str, tuple[Subject, Trial]], step: Step) -> None:
-        """Take finished trials out of `pending` until it is empty or the session breaks."""
-        session = self.open_session()
-        try:
-            for record in session.finished():
-                trial_id = record["trial_id"]
-                if trial_id in pending:
-                    self.store.add(record)
-                    del pending[trial_id]
-                    step.advance(1, "measured before, fetched now")
-            for trial_id, (subject, trial) in list(pending.items()):
-                artifact = subject.artifact
-                session.put_artifact(artifact.data, artifact.sha256, artifact.suffix)
-                self.store.add(session.run_trial(trial_id, trial.spec))
-                del pending[trial_id]
-                step.advance(1, subject.key)
-            session.acknowledge(session.last_seq)
-        finally:
-            session.close()
+def _measurements(
+    subjects: Sequence[Subject], planned: Sequence[tuple[Subject, Trial]], store: TrialStore
+) -> dict[str, Measurement]:
+    drifted = _drifted(store)
+    records: dict[str, list[dict[str, Any]]] = {subject.key: [] for subject in subjects}
+    repeated: set[str] = set()
+    for subject, trial in planned:
+        latest = _latest(trial, store)
+        records[subject.key].append(latest)
+        digest, _, attempt = latest["trial_id"].partition(":")
+        if any(f"{digest}:{earlier}" in drifted for earlier in range(1, int(attempt))):
+            repeated.add(subject.key)
+    found: dict[str, Measurement] = {}
+    for key, of_subject in records.items():
+        measurement = pool(key, of_subject)
+        off = [drifted[record["trial_id"]] for record in of_subject if record["trial_id"] in drifted]
+        if measurement.usable and off:
+            worst = max(off, key=abs)
+            reason = f"measured in a drifting span (the anchor was off by {100 * worst:+.1f} %)"
+            measurement = replace(measurement, status="degraded", reasons=(*measurement.reasons, reason))
+        elif measurement.usable and key in repeated:
+            measurement = replace(measurement, reasons=(*measurement.reasons, "drifting span, re-run"))
+        found[key] = measurement
+    return found

@@ -129,6 +129,7 @@ def _provenance(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "throttle": next((word for word in ("seen", "unknown") if word in throttle), "none"),
         "canary_ratio": max(ratios, key=lambda ratio: abs(ratio - 1)) if ratios else None,
         "boot_id": first.get("boot_id"),
+        "emulated": first.get("emulated"),
         "measured_at": first.get("started_at"),
     }
 

@@ -40,14 +40,20 @@ def measure_layers(
     distinct = {layer.key: layer for layer in layers if layer.supported and not OPS[layer.op].view}
     subjects = [Subject(key, runtime.layer(layer)) for key, layer in distinct.items()]
     measured = bench.measure(subjects, description, processes)
+    records = {key: [bench.store[trial_id] for trial_id in found.trial_ids] for key, found in measured.items()}
+    # A layer whose runtime died before it could say its version was measured with the one that the others name.
+    named = (record["runtime"]["version"] for found in records.values() for record in found)
+    probed = (identity.facts.get("runtimes") or {}).get(runtime.name) or {}
+    version = next((one for one in named if one is not None), None) or probed.get("version") or "unknown"
     return LatencyTable(
         Row.of(
             distinct[key],
             measurement,
-            [bench.store[trial_id] for trial_id in measurement.trial_ids],
+            records[key],
             device=bench.device.name,
             cpu=identity.cpu,
             agent_sha256=identity.agent_sha256,
+            runtime_version=str(version),
         )
         for key, measurement in measured.items()
     )

@@ -254,6 +254,7 @@ def _record(row: Row, name: str, op: str, inputs: int, outputs: int) -> dict[str
         "trial_ids": list(row.trial_ids),
         "agent_sha256": row.agent_sha256,
         "measured_at": row.measured_at,
+        "emulated": row.emulated,
     }
 
 
@@ -281,6 +282,7 @@ def _row(record: Mapping[str, Any]) -> Row:
         trial_ids=tuple(record["trial_ids"]),
         agent_sha256=record["agent_sha256"],
         measured_at=record["measured_at"],
+        emulated=record["emulated"],
     )
 
 

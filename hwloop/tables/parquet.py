@@ -1,7 +1,7 @@
 """The file form of a latency table: Parquet, with the schema version in its metadata.
 
-Version 1 columns are those of `SCHEMA`; `geometry`, `op`, `inputs` and `outputs` are derived from `key` and
-stored so that a large table answers its first lookup without parsing every key.
+Version 2 columns are those of `SCHEMA`; `geometry`, `op`, `inputs` and `outputs` are derived from `key` and
+stored so that a large table answers its first lookup without parsing every key. Version 1 had no `emulated`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hwloop.errors import DataError
 from hwloop.files import write_atomic
 from hwloop.measurement import USABLE
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 METADATA_KEY = b"hwloop.latency_table"
 
@@ -52,9 +52,13 @@ SCHEMA = pa.schema(
         pa.field("trial_ids", pa.list_(pa.string()), nullable=False),
         pa.field("agent_sha256", pa.string(), nullable=False),
         pa.field("measured_at", pa.string(), nullable=False),
+        pa.field("emulated", pa.bool_()),
     ]
 )
-"""Columns of version 1. Latencies are null in rows whose status is not usable."""
+"""Columns of version 2. Latencies are null in rows whose status is not usable."""
+
+#: Columns that later versions added, with the version; read as null from older tables.
+ADDED = {"emulated": 2}
 
 CONTEXT_COLUMNS = ("device", "cpu", "runtime", "runtime_version", "threads")
 
@@ -116,10 +120,15 @@ def read_table(path: Path) -> tuple[Any, int]:
             " read it with a newer hwloop"
         )
     try:
-        missing = [name for name in SCHEMA.names if name not in reader.schema_arrow.names]
+        there = reader.schema_arrow.names
+        missing = [name for name in SCHEMA.names if name not in there and ADDED.get(name, 0) <= version]
         if missing:
             raise DataError(f"latency table {path} lacks the columns {', '.join(missing)}")
-        table = reader.read(columns=SCHEMA.names).select(SCHEMA.names).cast(SCHEMA)
+        table = reader.read(columns=[name for name in SCHEMA.names if name in there])
+        for name in ADDED:
+            if name not in there:
+                table = table.append_column(name, pa.nulls(len(table), SCHEMA.field(name).type))
+        table = table.select(SCHEMA.names).cast(SCHEMA)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"latency table {path} is damaged: {_line(error)}") from error
     _check_numbers(path, table)

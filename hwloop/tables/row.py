@@ -65,6 +65,7 @@ class Row:
         trial_ids: of all trials of this row.
         agent_sha256: of the agent that measured.
         measured_at: ISO time of the first trial's start, by the device's clock.
+        emulated: the device has no processor of its kind, so its latencies are nobody's; None when nobody said.
     """
 
     key: str
@@ -86,6 +87,7 @@ class Row:
     trial_ids: tuple[str, ...] = ()
     agent_sha256: str = ""
     measured_at: str = ""
+    emulated: bool | None = None
 
     def __post_init__(self) -> None:
         """Refuse a usable row without a number.
@@ -121,6 +123,7 @@ class Row:
         device: str,
         cpu: str,
         agent_sha256: str,
+        runtime_version: str = "unknown",
     ) -> Row:
         """The row of a finished measurement.
 
@@ -131,12 +134,14 @@ class Row:
             device: name of the device in the inventory.
             cpu: model name of its processor.
             agent_sha256: of the agent.
+            runtime_version: where no trial came far enough to tell: an import that crashed names no version.
 
         Raises:
             UserError: the measurement is called usable and has no number.
         """
         by_id = {str(record["trial_id"]): record for record in records}
         first = by_id[measurement.trial_ids[0]]
+        told = (record["runtime"]["version"] for record in records)
         facts: Mapping[str, Any] = measurement.provenance
         return cls(
             key=layer.key,
@@ -153,7 +158,7 @@ class Row:
                 device=device,
                 cpu=cpu,
                 runtime=str(first["runtime"]["name"]),
-                runtime_version=str(first["runtime"]["version"]),
+                runtime_version=str(next((version for version in told if version is not None), runtime_version)),
                 threads=int(first["spec"]["threads"]),
             ),
             governor=facts.get("governor"),
@@ -165,6 +170,7 @@ class Row:
             trial_ids=measurement.trial_ids,
             agent_sha256=agent_sha256,
             measured_at=str(first.get("started_at") or ""),
+            emulated=next((r["emulated"] for r in records if r.get("emulated") is not None), None),
         )
 
 

@@ -196,10 +196,11 @@ def damaged(path: Path) -> dict[str, bytes]:
     return {
         "not readable Parquet": whole[: len(whole) // 2],
         "not readable Parquet (": b"device,latency\npi,3\n",
-        "schema version 2, this hwloop reads up to 1": parquet(table, {"version": 2}),
+        "schema version 3, this hwloop reads up to 2": parquet(table, {"version": 3}),
         "not a latency table of hwloop": parquet(table, None),
         "damaged header": parquet(table, ["no"]),
         "lacks the columns status": parquet(table.drop_columns(["status"]), {"version": 1}),
+        "lacks the columns emulated": parquet(table.drop_columns(["emulated"]), {"version": 2}),
         "usable rows without a positive, finite latency": parquet(nan, {"version": 1, "grain": 1}),
     }
 
@@ -215,6 +216,17 @@ def test_a_file_that_is_no_table_gives_one_line_and_is_left_alone(rows: list[Row
         assert str(path) in str(caught.value)
         assert "\n" not in str(caught.value)
         assert path.read_bytes() == content
+
+
+def test_a_table_of_version_1_does_not_say_whether_it_was_emulated(rows: list[Row], tmp_path: Path) -> None:
+    path = tmp_path / "table.parquet"
+    told = [replace(row, emulated=True) for row in rows]
+    LatencyTable(told).save(path)
+    assert LatencyTable.load(path).rows == tuple(told)
+    table = pq.read_table(path).drop_columns(["emulated"])
+    header = json.dumps({"version": 1, "grain": 8}).encode()
+    pq.write_table(table.replace_schema_metadata({METADATA_KEY: header}), path)
+    assert LatencyTable.load(path).rows == tuple(replace(row, emulated=None) for row in rows)
 
 
 def test_a_table_cut_or_flipped_anywhere_is_refused_or_read_right(rows: list[Row], tmp_path: Path) -> None:
