@@ -1,9 +1,10 @@
-"""Which neighbouring operations a runtime executes as one kernel: the rules of onnxruntime's CPU provider.
+"""Which neighbouring operations a runtime executes as one kernel: rules for onnxruntime's CPU provider and LiteRT.
 
-Read off the optimised graphs that onnxruntime 1.31 saves at its highest optimisation level (tests compare against
-the installed version), in its order: first constants are folded into weights, then activations are fused, then the
-residual sums. On x86 most convolutions run in a blocked channel layout ("NCHWc", blocks of 8 channels with AVX2, 16
-with AVX-512), and a convolution in that layout takes a residual only if the other operand has that layout too.
+Those of onnxruntime were read off the optimised graphs that version 1.31 saves at its highest optimisation level (tests
+compare against the installed version), in its order: first constants are folded into weights, then activations are
+fused, then the residual sums. On x86 most convolutions run in a blocked channel layout ("NCHWc", blocks of 8 channels
+with AVX2, 16 with AVX-512), and a convolution in that layout takes a residual only if the other operand has that layout
+too.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from hwloop.extraction.unit import Unit, count_uses
-from hwloop.layers import Layer
+from hwloop.layers import ACTIVATIONS, Layer
 
 ALIGNMENT = 4
 """onnxruntime reorders a tensor into blocks only if its channels are a multiple of this."""
+
+TAKES_ACTIVATION = frozenset({"add", "sub", "mul", "div", "max_pool", "avg_pool", "batch_norm"})
+"""What can have an activation fused behind it besides convolutions and matrix products."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,10 @@ class FusionRules:
         after_linear: activations fused into a matrix product with bias.
         after_residual: activations fused behind a residual, in the blocked layout.
         keep_blocked: operations that can compute on the blocked layout, besides convolutions and pools.
+        residuals: whether a convolution or matrix product takes a residual in.
+        any_linear: whether any matrix product takes an activation in, not only that of two axes with an addend.
+        after_elementwise: activations fused into the operations of `TAKES_ACTIVATION`.
+        scaled_products: whether a product of two data tensors takes in a constant factor, before or behind it.
     """
 
     name: str
@@ -37,6 +45,10 @@ class FusionRules:
     after_linear: frozenset[str]
     after_residual: frozenset[str]
     keep_blocked: frozenset[str]
+    residuals: bool = True
+    any_linear: bool = False
+    after_elementwise: frozenset[str] = frozenset()
+    scaled_products: bool = False
 
 
 ONNXRUNTIME_X86 = FusionRules(
@@ -48,11 +60,55 @@ ONNXRUNTIME_X86 = FusionRules(
     keep_blocked=frozenset(
         {"relu", "sigmoid", "hard_sigmoid", "tanh", "hard_swish", "silu", "gelu", "batch_norm", "resize"}
     ),
+    scaled_products=True,
 )
 """onnxruntime on x86. AVX-512 differs only for widths between 8 and 16 and multiples of 8 that are not of 16."""
 
 ONNXRUNTIME_ARM = replace(ONNXRUNTIME_X86, name="onnxruntime-arm", block=1)
 """onnxruntime where it has no blocked layout: every convolution takes its residual."""
+
+LITERT = FusionRules(
+    name="litert",
+    block=1,
+    after_conv=frozenset({"relu", "relu6"}),
+    after_linear=frozenset({"relu", "relu6"}),
+    after_residual=frozenset(),
+    keep_blocked=frozenset(),
+    residuals=False,
+    any_linear=True,
+    after_elementwise=frozenset({"relu", "relu6"}),
+)
+"""LiteRT, with and without XNNPACK: RELU and RELU6 are fields of the operators before them (`ActivationFunctionType` of
+the TFLite schema), a residual is an ADD of its own, and so is every other activation."""
+
+TORCH_EAGER = FusionRules(
+    name="torch-eager",
+    block=1,
+    after_conv=frozenset(),
+    after_linear=frozenset(),
+    after_residual=frozenset(),
+    keep_blocked=frozenset(),
+    residuals=False,
+)
+"""torch's eager mode executes every operation by itself; batch normalisations are folded before the export."""
+
+TORCH_COMPILED = FusionRules(
+    name="torch-compiled",
+    block=1,
+    after_conv=frozenset(
+        {
+            *("relu", "relu6", "clip", "leaky_relu", "sigmoid", "tanh"),
+            *("hard_sigmoid", "hard_swish", "silu", "gelu"),
+        }
+    ),
+    after_linear=frozenset(),
+    after_residual=frozenset(),
+    keep_blocked=frozenset(),
+    after_elementwise=frozenset(ACTIVATIONS),
+)
+"""torch's compiler with frozen weights: activations and residuals go into oneDNN's convolutions, as the code shows that
+it generates (torch 2.13, `mkldnn._convolution_pointwise`); of longer chains of elementwise operations, which it joins
+into one loop, only an activation behind another operation is told here."""
 
 
 def fuse(units: Sequence[Unit], outputs: Sequence[str], rules: FusionRules) -> list[Unit]:
@@ -70,10 +126,12 @@ def fuse(units: Sequence[Unit], outputs: Sequence[str], rules: FusionRules) -> l
     """
     fused = _absorb_all(units, outputs, _fold_constant)
     fused = _absorb_all(fused, outputs, lambda unit, consumer: _activate(unit, consumer, rules))
+    if rules.scaled_products:
+        fused = _scale_products(fused, outputs)
     blocked: set[str] = set()
     if rules.block > 1:
         fused, blocked = _fuse_blocked(fused, outputs, rules)
-    return _fuse_plain_residuals(fused, outputs, rules, blocked)
+    return _fuse_plain_residuals(fused, outputs, rules, blocked) if rules.residuals else fused
 
 
 _Absorb = Callable[[Unit, Unit], Unit | None]
@@ -125,10 +183,35 @@ def _activate(unit: Unit, consumer: Unit, rules: FusionRules) -> Unit | None:
         return None
     if layer.op == "conv" and activation in rules.after_conv:
         return unit.absorb(consumer, activation=activation)
-    matrix_with_addend = layer.op == "linear" and len(layer.output_shape) == 2 and (layer.bias or layer.residual)
-    if matrix_with_addend and activation in rules.after_linear:
+    matrix_with_addend = len(layer.output_shape) == 2 and (layer.bias or layer.residual)
+    if layer.op == "linear" and (matrix_with_addend or rules.any_linear) and activation in rules.after_linear:
+        return unit.absorb(consumer, activation=activation)
+    if layer.op in TAKES_ACTIVATION and activation in rules.after_elementwise:
         return unit.absorb(consumer, activation=activation)
     return None
+
+
+def _scale_products(units: Sequence[Unit], outputs: Sequence[str]) -> list[Unit]:
+    """Constant factors of attention scores become the factor that a matrix product has anyway."""
+    uses = count_uses(units, outputs)
+    result: dict[str, Unit] = {}
+    for unit in units:
+        makers = [result.get(name) for name in unit.inputs]
+        if unit.layer.op == "matmul":
+            for at, maker in enumerate(makers):
+                if maker and _is_factor(maker) and uses[maker.output] == 1:
+                    inputs = (*unit.inputs[:at], maker.inputs[0], *unit.inputs[at + 1 :])
+                    unit = replace(unit, inputs=inputs, sources=maker.sources + unit.sources)
+                    del result[maker.output]
+        elif _is_factor(unit) and makers[0] and makers[0].layer.op == "matmul" and uses[makers[0].output] == 1:
+            del result[makers[0].output]
+            unit = makers[0].absorb(unit)
+        result[unit.output] = unit
+    return list(result.values())
+
+
+def _is_factor(unit: Unit) -> bool:
+    return unit.layer.op in ("mul", "div") and unit.layer.detail == "const=scalar" and not unit.layer.activation
 
 
 def _fuse_blocked(units: Sequence[Unit], outputs: Sequence[str], rules: FusionRules) -> tuple[list[Unit], set[str]]:

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import onnx
-from torch import nn
 
 from hwloop.errors import ModelError
 from hwloop.extraction.compounds import join_compounds
-from hwloop.extraction.export import export_onnx
 from hwloop.extraction.fusion import ONNXRUNTIME_X86, FusionRules, fuse
 from hwloop.extraction.graph import Graph
 from hwloop.extraction.reading import read_graph
 from hwloop.extraction.translate import translate
 from hwloop.extraction.unit import Unit
 from hwloop.layers import Network, Node
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def network_from_onnx(
@@ -57,6 +59,8 @@ def network_from_torch(
     Raises:
         ModelError: torch cannot export the module.
     """
+    from hwloop.extraction.export import export_onnx  # not above: an ONNX file is read without torch
+
     return network_from_onnx(export_onnx(module, input_shape, fold=False), rules=rules)
 
 

@@ -33,6 +33,9 @@ _SAME_SHAPE = {
 }
 """Operators of one data input that are known by name and shapes alone."""
 
+COUNTED_PADDING = "padding=counted"
+"""Detail of an average pool whose padding counts as pixels, as torch's does by default."""
+
 _BINARY = {"Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div"}
 
 
@@ -94,7 +97,11 @@ def _pool(node: GraphNode, graph: Graph) -> dict[str, Any]:
     kernel = node.attributes["kernel_shape"]
     if len(kernel) != 2:
         raise UnreadableError(f"a pool over {len(kernel)} axes")
-    return {"op": "max_pool" if node.op == "MaxPool" else "avg_pool", **_geometry(node, graph, tuple(kernel))}
+    geometry = _geometry(node, graph, tuple(kernel))
+    if node.op == "MaxPool":
+        return {"op": "max_pool", **geometry}
+    counted = node.attributes.get("count_include_pad", 0) and any(geometry["padding"])
+    return {"op": "avg_pool", **geometry, "detail": COUNTED_PADDING if counted else ""}
 
 
 def _geometry(node: GraphNode, graph: Graph, kernel: tuple[int, int]) -> dict[str, Any]:
@@ -167,9 +174,13 @@ def _prelu(node: GraphNode, graph: Graph) -> dict[str, Any]:
 
 
 def _concat(node: GraphNode, graph: Graph) -> dict[str, Any]:
-    if any(name in graph.constants for name in node.inputs):
-        raise UnreadableError("a constant is concatenated")
-    return {"op": "concat", "detail": f"axis={positive_axis(node.attributes['axis'], graph.shapes[node.outputs[0]])}"}
+    axis = positive_axis(node.attributes["axis"], graph.shapes[node.outputs[0]])
+    constants = [
+        f"{index}:{'x'.join(map(str, graph.shapes[name]))}"
+        for index, name in enumerate(node.inputs)
+        if name in graph.constants
+    ]
+    return {"op": "concat", "detail": f"axis={axis}" + (f" const={','.join(constants)}" if constants else "")}
 
 
 def _softmax(node: GraphNode, graph: Graph) -> dict[str, Any]:

@@ -5,7 +5,7 @@ Whatever cannot be read becomes an ``unsupported`` layer that says why; nothing 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from hwloop.errors import ModelError
@@ -31,9 +31,9 @@ DAMAGE = (KeyError, IndexError, ValueError, TypeError, AttributeError)
 
 def translate(node: GraphNode, graph: Graph) -> list[Unit]:
     """The layers of one node: one, or one per result for an operator with several."""
-    if node.op == "Split" and not node.domain:
-        with suppress(*DAMAGE):  # then it is read below, as an operator that hwloop does not know
-            return _split(node, graph)
+    if node.op in _SEVERAL and not node.domain:
+        with suppress(UnreadableError, ModelError, *DAMAGE):  # then it is read below, as an unknown operator
+            return _SEVERAL[node.op](node, graph)
     name = module_path(node, graph) or node.name or node.outputs[0]
     data = _data_inputs(node, graph)
     try:
@@ -130,3 +130,30 @@ def _split(node: GraphNode, graph: Graph) -> list[Unit]:
         if output in used:
             units.append(Unit(f"{node.name or output}:{index}", layer, data, output, (node.name or output,)))
     return units
+
+
+def _gather(node: GraphNode, graph: Graph) -> list[Unit]:
+    """One index of an axis, which then disappears: a slice, and the same memory in another shape."""
+    data, output = _data_inputs(node, graph), node.outputs[0]
+    shape, indices = graph.shapes[node.inputs[0]], graph.values[node.inputs[1]]
+    if indices.ndim or node.inputs[0] in graph.constants:
+        raise UnreadableError("gathers more than one index")
+    axis = positive_axis(node.attributes.get("axis", 0), shape)
+    kept = (*shape[:axis], 1, *shape[axis + 1 :])
+    dtype = _dtype(output, graph)
+    cut = Layer(
+        input_shapes=(shape,),
+        output_shape=kept,
+        dtype=dtype,
+        **slice_fields([(axis, int(indices) % shape[axis], 1)]),
+    )
+    squeezed = Layer("reshape", (kept,), graph.shapes[output], dtype=dtype)
+    name, between = node.name or output, f"{output}:slice"
+    return [
+        Unit(name, cut, data, between, (name,)),
+        Unit(f"{name}:squeeze", squeezed, (between,), output, (name,)),
+    ]
+
+
+_SEVERAL: Mapping[str, Callable[[GraphNode, Graph], list[Unit]]] = {"Split": _split, "Gather": _gather}
+"""Operators that are several layers."""

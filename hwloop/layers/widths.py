@@ -74,7 +74,8 @@ def _output_row(network: Network, node: Node, inputs: Sequence[Row], decided: Ro
     if rule == "same":
         return inputs[0]
     if rule == "sum" and _concat_axis(layer) == channel_axis(layer.output_shape):
-        total: Row = np.stack(inputs).sum(axis=0)
+        constants = layer.out_channels - sum(channels_of(shape) for shape in layer.input_shapes)
+        total: Row = np.stack(inputs).sum(axis=0) + _constant(constants, columns)
         return total
     if rule in ("equal", "sum"):
         return _agreed(network, node, inputs)
@@ -127,7 +128,7 @@ def _agreed(network: Network, node: Node, inputs: Sequence[Row]) -> Row:
 
 
 def _concat_axis(layer: Layer) -> int:
-    return int(layer.detail.removeprefix("axis="))
+    return int(layer.detail.split()[0].removeprefix("axis="))
 
 
 def _constant(value: int, columns: int) -> Row:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from hwloop.errors import ModelError
-from hwloop.models.registry import register_model
+from hwloop.models.registry import ModelDefaults, register_model
 
 _SMALLEST_IMAGE = 12  # two 2x2 poolings around an unpadded 5x5 convolution must leave one pixel
 
@@ -44,7 +44,7 @@ class LeNet5(nn.Module):
         return logits
 
 
-@register_model
+@register_model(defaults=ModelDefaults((1, 28, 28), 10))
 def lenet5(num_classes: int = 10, in_channels: int = 1, image_size: int = 28) -> LeNet5:
     """Build LeNet-5 for square images of `image_size` pixels (61,706 parameters on MNIST)."""
     return LeNet5(num_classes, in_channels, image_size)

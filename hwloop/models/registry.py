@@ -7,8 +7,9 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from torch import nn
 
@@ -17,15 +18,39 @@ from hwloop.errors import ModelError
 Factory = Callable[..., nn.Module]
 _F = TypeVar("_F", bound=Factory)
 
+
+@dataclass(frozen=True)
+class ModelDefaults:
+    """What a network of the zoo was published for, and is built for when nobody says otherwise.
+
+    Attributes:
+        input_shape: (channels, height, width) of one image; the image is square.
+        num_classes: outputs of the classifier.
+        prunable: False for networks that are measured only.
+    """
+
+    input_shape: tuple[int, int, int] = (3, 32, 32)
+    num_classes: int = 10
+    prunable: bool = True
+
+
 _factories: dict[str, Factory] = {}
+_defaults: dict[str, ModelDefaults] = {}
 
 
-def register_model(factory: _F) -> _F:
+@overload
+def register_model(factory: _F) -> _F: ...
+@overload
+def register_model(*, defaults: ModelDefaults) -> Callable[[_F], _F]: ...
+
+
+def register_model(factory: _F | None = None, *, defaults: ModelDefaults | None = None) -> _F | Callable[[_F], _F]:
     """Register a factory under its own function name (the style of timm).
 
     Args:
         factory: called with those of `num_classes`, `in_channels` and `image_size` that it has as parameters,
             and with the arguments of the study; returns an untrained network.
+        defaults: of a network that was not made for CIFAR-10; then this is the decorator's only argument.
 
     Returns:
         The factory, unchanged.
@@ -33,16 +58,35 @@ def register_model(factory: _F) -> _F:
     Raises:
         ValueError: The name is taken.
     """
+    if factory is None:
+        return lambda one: _register(one, defaults or ModelDefaults())
+    return _register(factory, ModelDefaults())
+
+
+def _register(factory: _F, defaults: ModelDefaults) -> _F:
     name = factory.__name__
     if name in _factories:
         raise ValueError(f"a model named {name!r} is registered already (by {_factories[name].__module__})")
-    _factories[name] = factory
+    _factories[name], _defaults[name] = factory, defaults
     return factory
 
 
 def list_models() -> tuple[str, ...]:
     """Return the names that `build_model` knows, sorted."""
     return tuple(sorted(_factories))
+
+
+def model_defaults(name: str) -> ModelDefaults:
+    """What a network of the zoo is built for; a network of the user's own has the defaults of CIFAR-10.
+
+    Raises:
+        ModelError: no model of the zoo has this name.
+    """
+    if ":" in name:
+        return ModelDefaults()
+    if name not in _defaults:
+        raise _unknown(name)
+    return _defaults[name]
 
 
 def build_model(
@@ -73,10 +117,7 @@ def build_model(
     """
     factory = _imported(name, folder) if ":" in name else _factories.get(name)
     if factory is None:
-        raise ModelError(
-            f"no model is named {name!r}: known are {', '.join(list_models())}, or give your own as "
-            "'package.module:factory'"
-        )
+        raise _unknown(name)
     given = dict(arguments or {})
     offered = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
     keywords = _accepted(name, factory, offered, given)
@@ -90,6 +131,13 @@ def build_model(
     if not isinstance(module, nn.Module):
         raise ModelError(f"model {name!r}: the factory returned {type(module).__name__}, not an nn.Module")
     return module
+
+
+def _unknown(name: str) -> ModelError:
+    return ModelError(
+        f"no model is named {name!r}: known are {', '.join(list_models())}, or give your own as "
+        "'package.module:factory'"
+    )
 
 
 def _accepted(name: str, factory: Factory, offered: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

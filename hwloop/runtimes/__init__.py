@@ -6,7 +6,9 @@ A room that must not import torch takes `Artifact` from `hwloop.runtimes.artifac
 from hwloop.runtimes.artifact import Artifact, InputSpec
 from hwloop.runtimes.litert import LiteRtRuntime
 from hwloop.runtimes.onnxruntime import OnnxRuntime
-from hwloop.runtimes.registry import Runtime, get_runtime, list_runtimes, register
+from hwloop.runtimes.registry import Runtime, get_runtime, list_runtimes, own_suffixes, register
+from hwloop.runtimes.torch import TorchRuntime
+from hwloop.runtimes.tvm import TvmRuntime
 
 __all__ = [
     "Artifact",
@@ -14,10 +16,15 @@ __all__ = [
     "LiteRtRuntime",
     "OnnxRuntime",
     "Runtime",
+    "TorchRuntime",
+    "TvmRuntime",
     "get_runtime",
     "list_runtimes",
+    "own_suffixes",
     "register",
 ]
 
-register(LiteRtRuntime())
-register(OnnxRuntime())
+register(LiteRtRuntime)
+register(OnnxRuntime)
+register(TorchRuntime)
+register(TvmRuntime)

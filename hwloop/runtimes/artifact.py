@@ -47,6 +47,9 @@ class Artifact:
         inputs: what to feed.
         options: for the runtime; JSON-able.
         label: for people: the layer's key or the network's name; no part of the identity.
+        layout: of the artifact's inputs and outputs of four dimensions, beside torch's: "NCHW" or "NHWC".
+        variant: of the runtime that it was made for (`Runtime.variant`); it shows in the data or the options too.
+        extras: optional keys of a trial's spec: {"profile": True}, {"keep_outputs": True}.
     """
 
     data: bytes
@@ -55,6 +58,9 @@ class Artifact:
     inputs: tuple[InputSpec, ...]
     options: Options = field(default_factory=dict)
     label: str = ""
+    layout: str = "NCHW"
+    variant: str = ""
+    extras: Options = field(default_factory=dict)
 
     @cached_property
     def sha256(self) -> str:
@@ -66,12 +72,13 @@ class Artifact:
         return {"sha256": self.sha256, "suffix": self.suffix, "size": len(self.data)}
 
     def trial_spec(self) -> dict[str, Any]:
-        """Everything that the artifact contributes to a trial's spec: artifact, runtime, options and inputs."""
+        """Everything that the artifact contributes to a trial's spec: artifact, runtime, options, inputs, extras."""
         return {
             "artifact": self.to_spec(),
             "runtime": self.runtime,
             "options": _plain(self.options),
             "inputs": [one.to_spec() for one in self.inputs],
+            **_plain(self.extras),
         }
 
 

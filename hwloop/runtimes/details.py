@@ -35,6 +35,21 @@ def operand(layer: Layer) -> Array:
     return np.full(shape, 1.5, np.float32)
 
 
+def concat_operands(layer: Layer) -> tuple[int, list[int | Array]]:
+    """The axis of a concatenation, and its operands in order: the index of an input, or a constant of 1.5."""
+    found = details(layer)
+    constants = dict(part.split(":") for part in found["const"].split(",")) if "const" in found else {}
+    waiting = iter(range(len(layer.input_shapes)))
+    operands: list[int | Array] = []
+    for position in range(len(layer.input_shapes) + len(constants)):
+        shape = constants.get(str(position))
+        if shape is None:
+            operands.append(next(waiting))
+        else:
+            operands.append(np.full([int(size) for size in shape.split("x")], 1.5, np.float32))
+    return int(found["axis"]), operands
+
+
 @dataclass(frozen=True)
 class Cut:
     """What a slice keeps of one axis: `start`, `start + step`, … before `end`; `end` is -1 for "down to the first"."""

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from hwloop.errors import ModelError
+from hwloop.extraction.operators import COUNTED_PADDING
 from hwloop.layers import ACTIVATIONS, Layer
 from hwloop.runtimes.artifact import InputSpec
-from hwloop.runtimes.details import cuts, details, integers, operand
+from hwloop.runtimes.details import concat_operands, cuts, details, integers, operand
 from hwloop.runtimes.onnx_builder import OPSET, ModelBuilder
 
 BLOCK = 8
@@ -86,7 +87,7 @@ def _pool(build: ModelBuilder, data: str) -> str:
         return build.node("MaxPool", data, dilations=layer.dilation, **attributes)
     if layer.dilation != (1, 1):
         raise ModelError(f"onnxruntime has no dilated average pool at opset {OPSET}: {layer.key}")
-    return build.node("AveragePool", data, count_include_pad=0, **attributes)
+    return build.node("AveragePool", data, count_include_pad=int(layer.detail == COUNTED_PADDING), **attributes)
 
 
 def _window(layer: Layer) -> dict[str, Any]:
@@ -117,7 +118,8 @@ def _elementwise(build: ModelBuilder, *data: str) -> str:
 
 
 def _concat(build: ModelBuilder, *data: str) -> str:
-    return build.node("Concat", *data, axis=int(details(build.layer)["axis"]))
+    axis, operands = concat_operands(build.layer)
+    return build.node("Concat", *(data[one] if isinstance(one, int) else build.constant(one) for one in operands), axis=axis)
 
 
 def _batch_norm(build: ModelBuilder, data: str) -> str:

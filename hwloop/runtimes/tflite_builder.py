@@ -1,4 +1,4 @@
-"""Writes small TFLite models: flatbuffers of schema version 3, through LiteRT's generated object API.
+"""Writes TFLite models: flatbuffers of schema version 3, through LiteRT's generated object API.
 
 No converter is involved, so a model holds exactly the operators that were asked for, and takes milliseconds. The
 same calls give the same bytes.
@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from hwloop.errors import UserError
-from hwloop.layers import Layer
-from hwloop.runtimes.seeding import Array, SeededValues
+from hwloop.runtimes.seeding import Array
 
 SCHEMA_VERSION = 3
 FILE_IDENTIFIER = b"TFL3"
+SIGNATURE = "serving_default"
+"""Name of the one signature of a model that has any: tools such as ai-edge-quantizer ask for inputs by signature."""
 ALIGNMENT = 16
 """Of constants in the file, as the schema demands (`force_align`); runtimes map them and compute from there."""
 ROOM_FOR_TABLES = 4096
@@ -54,16 +55,14 @@ def schema() -> ModuleType:
 
 
 class TfliteBuilder:
-    """Operators, constants and inputs of one small model; tensors are named by their index."""
+    """Operators, constants and inputs of one model with float32 activations; tensors are named by their index."""
 
-    def __init__(self, layer: Layer, seed: int) -> None:
-        """Start a model of `layer`.
+    def __init__(self) -> None:
+        """Start a model.
 
         Raises:
             UserError: LiteRT is not installed.
         """
-        self.layer = layer
-        self.values = SeededValues(layer, seed)
         self._schema = schema()
         self._tensors: list[Any] = []
         self._buffers: list[Any] = [self._schema.BufferT()]  # the first is empty by convention: "no data"
@@ -77,8 +76,7 @@ class TfliteBuilder:
 
     def input(self, name: str, shape: Shape) -> int:
         """Declare an input."""
-        self.values.input(name, shape)
-        self._inputs.append(self._tensor(name, shape, np.dtype(self.layer.dtype), 0))
+        self._inputs.append(self._tensor(name, shape, np.dtype(np.float32), 0))
         return self._inputs[-1]
 
     def constant(self, values: Array) -> int:
@@ -112,7 +110,7 @@ class TfliteBuilder:
         operator = self._schema.OperatorT()
         operator.opcodeIndex = self._codes.setdefault(name, len(self._codes))
         operator.inputs = np.array(inputs, np.int32)
-        output = self._tensor(f"tensor_{len(self._operators)}", shape, np.dtype(self.layer.dtype), 0)
+        output = self._tensor(f"tensor_{len(self._operators)}", shape, np.dtype(np.float32), 0)
         operator.outputs = np.array([output], np.int32)
         if options:
             operator.builtinOptionsType = getattr(self._schema.BuiltinOptions, options)
@@ -126,18 +124,25 @@ class TfliteBuilder:
         shape = np.broadcast_shapes(self.shape(first), self.shape(second))
         return self.op(operator, (first, second), shape, options, fusedActivationFunction=activation)
 
-    def finish(self, output: int) -> bytes:
-        """The file."""
+    def finish(self, *outputs: int, signature: bool = False) -> bytes:
+        """The file.
+
+        Args:
+            *outputs: the tensors that the model returns.
+            signature: whether inputs and outputs are also listed under `SIGNATURE`.
+        """
         graph = self._schema.SubGraphT()
         graph.name = "layer"
         graph.tensors, graph.operators = self._tensors, self._operators
         graph.inputs = np.array(self._inputs, np.int32)
-        graph.outputs = np.array([output], np.int32)
+        graph.outputs = np.array(outputs, np.int32)
         model = self._schema.ModelT()
         model.version = SCHEMA_VERSION
         model.description = "hwloop"
         model.operatorCodes = [self._code(name) for name in self._codes]
         model.subgraphs, model.buffers = [graph], self._buffers
+        if signature:
+            model.signatureDefs = [self._signature(outputs)]
         return _pack(model)
 
     def _tensor(self, name: str, shape: Shape, dtype: np.dtype[Any], buffer: int) -> int:
@@ -163,6 +168,18 @@ class TfliteBuilder:
         code.deprecatedBuiltinCode = min(code.builtinCode, LAST_OLD_CODE)
         code.version = 1
         return code
+
+    def _signature(self, outputs: tuple[int, ...]) -> Any:
+        signature = self._schema.SignatureDefT()
+        signature.signatureKey, signature.subgraphIndex = SIGNATURE, 0
+        signature.inputs = [self._named(tensor) for tensor in self._inputs]
+        signature.outputs = [self._named(tensor) for tensor in outputs]
+        return signature
+
+    def _named(self, tensor: int) -> Any:
+        entry = self._schema.TensorMapT()
+        entry.name, entry.tensorIndex = self._tensors[tensor].name, tensor
+        return entry
 
 
 def _pack(model: Any) -> bytes:

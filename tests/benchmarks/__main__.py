@@ -1,4 +1,4 @@
-"""Prints figures and asserts none: `make benchmarks`, or `python -m tests.benchmarks NAME …`."""
+"""Prints figures and asserts none: `make benchmarks`, or `python -m tests.benchmarks NAME … [--options of the last]`."""
 
 from __future__ import annotations
 
@@ -10,24 +10,35 @@ from collections.abc import Callable
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from tests.benchmarks import agent_start, prediction, ssh_connect, surgery
+from tests.benchmarks import agent_start, artifacts, cost, prediction, ssh_connect, surgery, trust, zoo
 
-BENCHMARKS: dict[str, Callable[[], None]] = {
+BENCHMARKS: dict[str, Callable[..., None]] = {
     "agent-start": agent_start.main,
+    "artifacts": artifacts.main,
+    "cost": cost.main,
     "prediction": prediction.main,
     "ssh-connect": ssh_connect.main,
     "surgery": surgery.main,
+    "trust": trust.main,
+    "zoo": zoo.main,
 }
+#: Take ten minutes and more of a machine on which nothing else runs: by name only.
+LONG = ("trust", "zoo")
 
 
 def main() -> None:
-    wanted = sys.argv[1:] or list(BENCHMARKS)
+    words = sys.argv[1:]
+    first = next((place for place, word in enumerate(words) if word.startswith("-")), len(words))
+    wanted, options = words[:first], words[first:]
     unknown = [name for name in wanted if name not in BENCHMARKS]
     if unknown:
         sys.exit(f"no benchmark {unknown[0]!r}; known are {', '.join(BENCHMARKS)}")
-    for name in wanted:
+    for name in wanted or [name for name in BENCHMARKS if name not in LONG]:
         print(f"== {name}")
-        BENCHMARKS[name]()
+        if options and name == wanted[-1]:
+            BENCHMARKS[name](options)
+        else:
+            BENCHMARKS[name]()
 
 
 main()

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from hwloop.errors import ModelError
-from hwloop.models import build_model, list_models, register_model
+from hwloop.models import build_model, list_models, model_defaults, register_model
 
 _PARAMETERS = {
     "lenet5": 61_706,
@@ -18,20 +18,26 @@ _PARAMETERS = {
     "resnet56": 853_018,
     "resnet110": 1_727_962,
     "vgg16_bn": 14_724_042,
+    # For ImageNet, as torchvision counts its own (googlenet without auxiliary classifiers), Keras and timm the others.
+    "resnet18": 11_689_512,
+    "resnet50": 25_557_032,
+    "mobilenet_v1": 4_231_976,
+    "mobilenet_v2": 3_504_872,
+    "efficientnet_b0": 5_288_548,
+    "googlenet": 6_624_904,
+    "vit_tiny": 5_717_416,
 }
-
-
-def _shape(name: str) -> tuple[int, int, int]:
-    return (1, 28, 28) if name == "lenet5" else (3, 32, 32)
 
 
 @pytest.mark.parametrize("name", list_models())
 def test_every_network_has_its_published_size_and_gives_one_logit_per_class(name: str) -> None:
-    channels, size, _ = _shape(name)
-    network = build_model(name, num_classes=10, in_channels=channels, image_size=size).eval()
+    defaults = model_defaults(name)
+    channels, size, _ = defaults.input_shape
+    classes = defaults.num_classes
+    network = build_model(name, num_classes=classes, in_channels=channels, image_size=size).eval()
     assert sum(parameter.numel() for parameter in network.parameters()) == _PARAMETERS[name]
     with torch.inference_mode():
-        assert network(torch.zeros(2, channels, size, size)).shape == (2, 10)
+        assert network(torch.zeros(1, channels, size, size)).shape == (1, classes)
 
 
 @pytest.mark.parametrize("name", list_models())
@@ -49,9 +55,22 @@ def test_a_name_is_registered_once() -> None:
         register_model(resnet20)
 
 
+def test_the_width_multiplier_rounds_as_published() -> None:
+    """MobileNetV2 at 0.35 has 1.68 M parameters (Sandler et al. 2018, the authors' table of checkpoints)."""
+    network = build_model("mobilenet_v2", num_classes=1000, in_channels=3, arguments={"width": 0.35})
+    assert sum(parameter.numel() for parameter in network.parameters()) == pytest.approx(1.68e6, rel=0.005)
+
+
+def test_defaults_of_networks_outside_the_zoo() -> None:
+    assert model_defaults("mine:network").input_shape == (3, 32, 32)
+    with pytest.raises(ModelError, match="no model is named 'resnet19'"):
+        model_defaults("resnet19")
+    assert not model_defaults("vit_tiny").prunable
+
+
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(ModelError, match=r"no model is named 'resnet18': known are lenet5, .*vgg16_bn"):
-        build_model("resnet18", num_classes=10, in_channels=3)
+    with pytest.raises(ModelError, match=r"no model is named 'resnet19': known are efficientnet_b0, .*vgg16_bn"):
+        build_model("resnet19", num_classes=10, in_channels=3)
 
 
 def test_an_argument_that_the_factory_does_not_take_is_named() -> None:
@@ -67,6 +86,9 @@ def test_an_argument_that_the_factory_does_not_take_is_named() -> None:
         ("resnet20", {"widths": [64, 32, 16]}, "never shrink"),
         ("lenet5", {"image_size": 8}, "at least 12x12 pixels"),
         ("vgg16_bn", {"image_size": 28}, "set image_size = 32"),
+        ("googlenet", {"image_size": 8}, "at least 16x16 pixels"),
+        ("mobilenet_v1", {"width": 0}, "positive width multiplier"),
+        ("vit_tiny", {"image_size": 33}, "a multiple of patch = 4 pixels, these have 33"),
     ],
 )
 def test_arguments_that_make_no_network_are_refused_in_one_line(

@@ -70,6 +70,8 @@ LAYERS = [
 REFUSED: dict[str, dict[str, str]] = {
     "onnxruntime": {},
     "litert": {"selu": "no operator for selu", "softplus": "no operator for softplus", " d2x2 relu": "no dilated pool"},
+    "torch": {},
+    "tvm": {},
 }
 """What a runtime cannot do of `LAYERS`: a part of the layer's key, and of the reason that the runtime gives."""
 

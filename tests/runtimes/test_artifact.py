@@ -35,4 +35,4 @@ def test_an_unknown_runtime_is_refused_with_those_there_are():
 
 def test_a_name_can_be_registered_once():
     with pytest.raises(ValueError, match="onnxruntime"):
-        register(OnnxRuntime())
+        register(OnnxRuntime)

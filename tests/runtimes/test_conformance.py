@@ -1,31 +1,36 @@
-"""What every runtime promises, tried with each that is registered: layers become artifacts that load and run.
+"""Every registered runtime passes the suite that ships, with more layers than it ships with.
 
-Artifacts run three times: in the plain runtime, in the agent's runtime in this process, and a few in a real agent.
-A new runtime joins by `register` and by an entry in `REFUSED`, `RUN`, `SHAPE` and `THREADS`.
+Most artifacts run in the agent's runtime inside this process, a few in a real agent. A new runtime joins by `register`,
+by the agent's `RUNTIMES`, and by an entry in `PACKAGES` and `REFUSED`.
 """
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from hypothesis import given, settings
+import torch
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from hwloop.devices import AgentSession, LocalTransport
 from hwloop.errors import ModelError
+from hwloop.extraction import FusionRules
 from hwloop.layers import OPS, Layer
-from hwloop.runtimes import Artifact, get_runtime, list_runtimes
+from hwloop.runtimes import Artifact, Runtime, get_runtime, list_runtimes
+from hwloop.runtimes.conformance import Example, Finding, check_runtime, failures
+from hwloop.runtimes.reference import fed, layer_outputs
 from hwloop_agent import protocol
-from hwloop_agent.runtimes import RUNTIMES, InvalidArtifactError, UnsupportedError, output_faults
-from hwloop_agent.spec import check_spec
+from hwloop_agent.runtimes import RUNTIMES
+from tests.runtimes.here import PACKAGES, every_runtime, runner
 from tests.runtimes.layers import LAYERS, REFUSED, convolutions, refusal
-from tests.runtimes.running import RUN, SHAPE, assert_sane, draw
 
 TIMING = {
     "warmup_s": 0.01,
@@ -38,125 +43,92 @@ TIMING = {
     "target_relative_interval": 0.5,
     "confidence": 0.95,
 }
-THREADS = {"onnxruntime": "intra_op_threads", "litert": "threads"}
-"""Where the settings that a runtime records tell the number of threads."""
-IN_THE_AGENT = [
-    "conv 1x16x16x16>1x32x8x8 k3x3 s2x2 p1,1,1,1 d1x1 g1 bias relu +add float32",
-    "linear 1x400>1x120 bias relu float32",
-    "avg_pool 1x16x8x8>1x16x4x4 k3x3 s2x2 p1,1,0,0 d1x1 float32",
-]
-
-every_runtime = pytest.mark.parametrize("name", list_runtimes())
+IN_THE_AGENT = "conv 1x16x16x16>1x32x8x8 k3x3 s2x2 p1,1,1,1 d1x1 g1 bias relu float32"
 
 
-def test_every_runtime_can_be_run_here_and_by_the_agent():
-    assert set(list_runtimes()) == set(RUN) == set(SHAPE) == set(REFUSED) == set(RUNTIMES) - {"null"}
+class Small(nn.Module):
+    """A convolution, a depthwise one, a residual sum and a classifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 16, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(16)
+        self.second = nn.Conv2d(16, 16, 3, padding=1, groups=16)
+        self.linear = nn.Linear(16, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        first = torch.relu(self.norm(self.first(images)))
+        return self.linear((first + torch.relu(self.second(first))).mean((2, 3)))
+
+
+@pytest.fixture(scope="module")
+def small() -> Example:
+    torch.manual_seed(0)
+    return Example("small", Small().eval(), (3, 16, 16))
+
+
+def test_every_runtime_has_its_counterpart_in_the_agent():
+    assert set(list_runtimes()) == set(REFUSED) == set(RUNTIMES) - {"null"}
+    assert set(list_runtimes()) <= set(PACKAGES)
 
 
 def test_no_operation_is_left_out():
     assert {Layer.parse(key).op for key in LAYERS} == set(OPS) - {"unsupported"}
 
 
-def load(artifact: Artifact, path: Path, options: dict[str, Any] | None = None, threads: int = 1) -> Any:
-    """The agent's runtime with the artifact loaded."""
-    path.write_bytes(artifact.data)
-    runtime = RUNTIMES[artifact.runtime]()
-    options = {**artifact.options, **(options or {})}
-    runtime.prepare(options)
-    runtime.import_()
-    runtime.load(str(path), [one.to_spec() for one in artifact.inputs], threads, options)
-    return runtime
+@every_runtime
+def test_every_runtime_passes_the_suite_that_ships(name: str, tmp_path: Path, small: Example) -> None:
+    found = check_runtime(get_runtime(name), runner(tmp_path), networks=[small])
+    assert failures(found) == []
+    checks = {one.check for one in found if one.outcome == "passed"}
+    wanted = {"same bytes", "values", "agreement", "class", "threads", "settings", "unknown option", "damaged file"}
+    assert wanted <= checks
 
 
 @every_runtime
 @pytest.mark.parametrize("key", LAYERS)
-def test_every_layer_runs_with_sane_values_of_its_shape_or_is_refused_with_a_reason(name, key, tmp_path):
-    layer = Layer.parse(key)
-    if refusal(name, key):
-        with pytest.raises(ModelError, match=f"{refusal(name, key)}.*{re.escape(key)}"):
-            get_runtime(name).layer(layer)
-        return
-    artifact = get_runtime(name).layer(layer)
-    output = RUN[name](artifact, draw(artifact))
-    assert output.shape == SHAPE[name](layer)
-    assert_sane(output)
-
-    runtime = load(artifact, tmp_path / f"layer{artifact.suffix}")
-    run = runtime.runner()
-    for _ in range(3):
-        run()  # nothing that is fed may be written over
-    (seen,) = runtime.outputs()
-    assert output_faults([seen]) == []
-    assert seen.shape == output.shape
-    assert seen.max_abs == pytest.approx(float(abs(output).max()), rel=1e-6)
+def test_every_layer_computes_what_torch_computes_or_is_refused_with_a_reason(
+    name: str, key: str, tmp_path: Path
+) -> None:
+    found = check_runtime(get_runtime(name), runner(tmp_path), layers=[Layer.parse(key)], threads=())
+    assert failures(found) == []
+    refused = [one.text for one in found if one.outcome == "unsupported"]
+    assert bool(refused) == bool(refusal(name, key))
+    assert all(refusal(name, key) in text for text in refused)
 
 
 @every_runtime
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(layer=convolutions(), seed=st.integers(0, 3))
-def test_every_convolution_runs_and_gives_sane_values(name, layer, seed):
-    artifact = get_runtime(name).layer(layer, seed=seed)
-    output = RUN[name](artifact, draw(artifact))
-    assert output.shape == SHAPE[name](layer)
-    assert_sane(output)
+def test_every_convolution_computes_what_torch_computes(name: str, layer: Layer, seed: int, tmp_path: Path) -> None:
+    layer = replace(layer, activation=layer.activation if seed else "")
+    found = check_runtime(get_runtime(name), runner(tmp_path), layers=[layer], threads=())
+    assert failures(found) == []
 
 
 @every_runtime
-@pytest.mark.parametrize("key", IN_THE_AGENT)
-def test_an_artifact_is_a_spec_that_the_agent_takes(name, key):
-    artifact = get_runtime(name).layer(Layer.parse(key))
-    assert (artifact.runtime, artifact.label) == (name, key)
-    spec = {**artifact.trial_spec(), "threads": 1, "timing": TIMING, "replicate": 0}
-    assert check_spec(spec) == artifact.sha256 + artifact.suffix
-
-
-@every_runtime
-def test_layers_are_measured_by_a_real_agent_with_the_threads_that_were_asked_for(name, tmp_path):
+def test_layers_are_measured_by_a_real_agent_with_the_threads_that_were_asked_for(name: str, tmp_path: Path) -> None:
     with AgentSession.open(LocalTransport(), session_id="s1", root=tmp_path / "root") as session:
-        for threads, key in [(1, key) for key in IN_THE_AGENT] + [(2, IN_THE_AGENT[0])]:
-            artifact = get_runtime(name).layer(Layer.parse(key))
+
+        def run(artifact: Artifact, threads: int) -> Mapping[str, Any]:
             session.put_artifact(artifact.data, artifact.sha256, artifact.suffix)
             spec = {**artifact.trial_spec(), "threads": threads, "timing": TIMING, "replicate": 0}
-            if threads > len(session.hello.cpus):
-                continue
             record = session.run_trial(protocol.trial_id(spec), spec)
-            assert record["status"] in ("ok", "degraded"), record
-            (output,) = record["outputs"]
-            assert tuple(output["shape"]) == SHAPE[name](Layer.parse(key))
-            assert record["memory"]["artifact_bytes"] == len(artifact.data)
-            assert record["runtime"]["name"] == name
-            assert record["runtime"]["settings"][THREADS[name]] == threads
-        found = session.facts()["runtimes"][name]
-        assert found["import"] == "ok"
-        assert found["version"] == record["runtime"]["version"]
+            if record["status"] == "ok":
+                assert record["memory"]["artifact_bytes"] == len(artifact.data)
+                assert record["runtime"]["name"] == name
+            return record
+
+        threads = min(2, len(session.hello.cpus))
+        found = check_runtime(get_runtime(name), run, layers=[Layer.parse(IN_THE_AGENT)], threads=[threads])
+        assert failures(found) == []
+        passed = {one.check for one in found if one.outcome == "passed"}
+        assert {"agreement", "threads", "settings", "unknown option", "damaged file"} <= passed
 
 
 @every_runtime
-@pytest.mark.parametrize("damage", [lambda data: b"nonsense", lambda data: data[: len(data) // 2]])
-def test_a_damaged_artifact_is_named_as_such(name, damage: Callable[[bytes], bytes], tmp_path):
-    good = get_runtime(name).layer(Layer.parse(IN_THE_AGENT[1]))
-    bad = Artifact(damage(good.data), good.suffix, name, good.inputs)
-    with pytest.raises(InvalidArtifactError):
-        load(bad, tmp_path / "bad")
-
-
-@every_runtime
-def test_inputs_that_the_model_does_not_have_are_refused(name, tmp_path):
-    good = get_runtime(name).layer(Layer.parse(IN_THE_AGENT[1]))
-    bad = Artifact(good.data, good.suffix, name, ())
-    with pytest.raises(UnsupportedError, match="inputs"):
-        load(bad, tmp_path / "bad")
-
-
-@every_runtime
-def test_an_unknown_option_is_refused_before_anything_is_imported(name):
-    with pytest.raises(UnsupportedError, match="no option flavour"):
-        RUNTIMES[name]().prepare({"flavour": "sweet"})
-
-
-@every_runtime
-def test_the_same_layer_and_seed_give_the_same_bytes_in_any_process(name):
-    key = IN_THE_AGENT[0]
+def test_the_same_layer_and_seed_give_the_same_bytes_in_any_process(name: str) -> None:
+    key = IN_THE_AGENT
     script = (
         "from hwloop.layers import Layer\nfrom hwloop.runtimes import get_runtime\n"
         f"print(get_runtime({name!r}).layer(Layer.parse({key!r})).sha256)"
@@ -166,14 +138,99 @@ def test_the_same_layer_and_seed_give_the_same_bytes_in_any_process(name):
     assert get_runtime(name).layer(Layer.parse(key), seed=1).sha256 != other
 
 
-@every_runtime
+class Spoiled(Runtime):
+    """A runtime that breaks one promise, made of onnxruntime."""
+
+    name = "onnxruntime"
+    suffix = ".onnx"
+
+    def __init__(self, sin: str) -> None:
+        self._sin = sin
+        self._good = get_runtime("onnxruntime")
+        self._made = 0
+
+    @property
+    def fusion(self) -> FusionRules:
+        return self._good.fusion
+
+    def layer(self, layer: Layer, *, seed: int = 0) -> Artifact:
+        self._made += 1
+        if self._sin == "refuses in silence" and layer.op == "conv":
+            raise ModelError("no")
+        if self._sin == "other bytes each time":
+            seed = self._made
+        if self._sin == "takes what nobody can" and not layer.supported:
+            layer = Layer("relu", ((1, 4),), (1, 4))
+        good = self._good.layer(layer, seed=seed)
+        if self._sin == "other weights":
+            good = replace(self._good.layer(layer, seed=5), inputs=good.inputs)
+        return good
+
+    def module(self, module: nn.Module, input_shape: tuple[int, ...]) -> Artifact:
+        good = self._good.module(module, input_shape)
+        if self._sin == "another network":
+            torch.manual_seed(1)
+            return replace(good, data=self._good.module(Small().eval(), input_shape).data)
+        return good
+
+    def onnx(self, model: bytes, label: str) -> Artifact:
+        return self._good.onnx(model, label)
+
+
+SINS = {
+    "refuses in silence": "layer",
+    "other bytes each time": "same bytes",
+    "takes what nobody can": "refusal",
+    "other weights": "agreement",
+    "another network": "agreement",
+}
+
+
+@pytest.mark.parametrize("sin", SINS)
+def test_a_broken_promise_is_found(sin: str, tmp_path: Path, small: Example) -> None:
+    found = check_runtime(Spoiled(sin), runner(tmp_path), networks=[small], threads=(1,))
+    assert SINS[sin] in {one.check for one in found if one.outcome == "failed"}
+
+
 @pytest.mark.parametrize(
-    ("layer", "reason"),
+    ("lie", "check"),
     [
-        (Layer("unsupported", ((1, 4),), (1, 4), detail="TopK(axis=1): unknown"), r"TopK\(axis=1\)"),
-        (Layer("relu", ((1, 4),), (1, 4), dtype="float16"), "float16"),
+        (lambda record: {**record, "outputs": [{**one, "values": None} for one in record["outputs"]]}, "layer"),
+        (lambda record: {**record, "runtime": {**record["runtime"], "settings": {"threads": 7}}}, "threads"),
+        (lambda record: {**record, "runtime": {**record["runtime"], "settings": {"threads": 1}}}, "settings"),
+        (lambda record: {**record, "status": "crashed", "reasons": ["died by SIGSEGV while running"]}, "layer"),
+        (lambda record: {**record, "status": "ok"}, "damaged file"),
     ],
 )
-def test_what_cannot_be_measured_is_refused_with_the_reason(name, layer, reason):
-    with pytest.raises(ModelError, match=f"{name}.*{reason}|{reason}.*{name}"):
-        get_runtime(name).layer(layer)
+def test_a_record_that_hides_something_is_found(lie: Any, check: str, tmp_path: Path) -> None:
+    honest = runner(tmp_path)
+    key = "conv 1x3x16x16>1x16x16x16 k3x3 s1x1 p1,1,1,1 d1x1 g1 bias relu float32"
+    runtime = get_runtime("onnxruntime")
+    with_options = replace(runtime.layer(Layer.parse(key)), options={"graph_optimization": "all"})
+
+    class WithOptions(Spoiled):
+        def layer(self, layer: Layer, *, seed: int = 0) -> Artifact:
+            return with_options if layer.key == key and seed == 0 else runtime.layer(layer, seed=seed)
+
+    found = check_runtime(
+        WithOptions(""), lambda artifact, threads: lie(honest(artifact, threads)), layers=[Layer.parse(key)]
+    )
+    assert check in {one.check for one in found if one.outcome == "failed"}, found
+
+
+def test_the_reference_is_the_layer_that_the_artifact_holds(tmp_path: Path) -> None:
+    """By hand: a linear layer with its weights read from the ONNX file."""
+    import onnx
+    from onnx import numpy_helper
+
+    layer = Layer.parse("linear 1x6>1x80 bias float32")
+    artifact = get_runtime("onnxruntime").layer(layer)
+    constants = [numpy_helper.to_array(one) for one in onnx.load_from_string(artifact.data).graph.initializer]
+    bias, weight = sorted(constants, key=lambda one: one.ndim)
+    (values,) = fed(artifact)
+    assert np.allclose(layer_outputs(layer, 0, [values]), values @ weight.T + bias, atol=1e-5)
+
+
+def test_a_refusal_is_no_failure() -> None:
+    found = [Finding("layer", "selu", "unsupported", "no operator"), Finding("layer", "relu", "failed", "crashed")]
+    assert failures(found) == ["layer: relu: crashed"]
