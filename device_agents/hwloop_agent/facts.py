@@ -50,6 +50,7 @@ def read_facts(sensors: Sensors, allowed: List[int]) -> Json:
     """Return what this machine is; the runtimes are probed apart, each in its own process."""
     files = sensors.files
     memory = read_fields(files.proc("meminfo"), ":")
+    processor = read_fields(files.proc("cpuinfo"), ":")
     uname = os.uname()
     facts: Json = {
         "os": os_name(),
@@ -63,6 +64,10 @@ def read_facts(sensors: Sensors, allowed: List[int]) -> Json:
         "model": model_name(files),
         "virtual": is_virtual(files),
         "cpus": [cpu._asdict() for cpu in read_cpus(files, allowed)],
+        # What a compiler on the host needs to know: of the last CPU that is listed.
+        "cpu_flags": processor.get("flags") or processor.get("Features"),
+        "cpu_implementer": processor.get("CPU implementer"),
+        "cpu_part": processor.get("CPU part"),
         "memory_bytes": read_kibibytes(memory, "MemTotal"),
         "swap_bytes": read_kibibytes(memory, "SwapTotal"),
         "board": {

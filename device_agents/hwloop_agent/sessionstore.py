@@ -143,6 +143,22 @@ class SessionStore:
         for number, record in self.journal.numbered():
             self._index(number, record)
 
+    def forget_acknowledged(self) -> None:
+        """The host begins anew and wants nothing back that it had already. Raises `OSError`."""
+        acked = (read_note(os.path.join(self.folder, ACKED)) or {}).get("seq")
+        if not isinstance(acked, int):
+            return
+        if acked < self.journal.last_seq:
+            self.journal.drop_through(acked)
+        else:  # dropping would keep the last record, which the count goes on from
+            self.journal.close()
+            os.unlink(self.journal.path)
+            os.unlink(os.path.join(self.folder, ACKED))
+            self.journal = Journal.open(self.journal.path, max_bytes=JOURNAL_LIMIT_BYTES)
+        self._finished.clear()
+        for number, record in self.journal.numbered():
+            self._index(number, record)
+
     def verify(self, name: str, sha256: str, size: Optional[int] = None) -> Json:
         """Return the body of a `verified` for the artifact `name`: whether its content is what its name says."""
         path = os.path.join(self.artifacts, name)

@@ -16,6 +16,7 @@ from hwloop_agent.cleaning import clean_up
 from hwloop_agent.digest import hex_digest_of
 from hwloop_agent.emulation import read_processor
 from hwloop_agent.eventloop import EXIT_TERMINATED, EventLoop
+from hwloop_agent.installed import installed_versions
 from hwloop_agent.jobs import CanaryJob, FactsJob, Machine, TrialJob, label_of
 from hwloop_agent.lease import Lease, LeaseHeldError, ask_to_leave, describe_owner, is_predecessor
 from hwloop_agent.pacebook import PaceBook
@@ -86,6 +87,7 @@ class Supervisor(EventLoop):
         self._store: Optional[SessionStore] = None
         self._bad_frames = 0
         self._last_seq = 0
+        self._installed = installed_versions(options.worker_python)
         self._emulated = bool(read_processor(self._files)["emulated"])
         self._boot_id = read_text(self._files.proc("sys/kernel/random/boot_id"))
         book = PaceBook(os.path.join(options.root, "pace.json"), self._boot_id, options.worker_python)
@@ -163,7 +165,7 @@ class Supervisor(EventLoop):
             owner = {name: clean_text(str(body.get(name, "?")), 80) for name in ("who", "host")}
             owner.update(pid=str(os.getpid()), since=label_of(time.time()), session=self._options.session)
             owner["instance"] = clean_text(str(body.get("instance") or ""), 80)
-            self._open_session(owner)
+            self._open_session(owner, body.get("fresh") is True)
         store = self._open_store()
         reply = {
             "proto": protocol.PROTOCOL_VERSION,
@@ -178,11 +180,12 @@ class Supervisor(EventLoop):
             "artifacts": store.artifacts,
             "cpus": self._allowed,
             "interrupted": store.interrupted,
+            "installed": self._installed,
             "journal": {"last_seq": store.journal.last_seq, "cut_bytes": store.journal.cut_bytes},
         }
         self._out.send("hello", reply, message.id)
 
-    def _open_session(self, owner: Json) -> None:
+    def _open_session(self, owner: Json, fresh: bool) -> None:
         root = self._options.root
         os.makedirs(root, mode=0o700, exist_ok=True)  # it may be the user's own directory: what exists stays as it is
         try:
@@ -195,6 +198,8 @@ class Supervisor(EventLoop):
             raise RefusalError("lease", describe_owner(held.owner), owner=known, leaving=is_own) from None
         try:
             self._store = SessionStore(root, self._options.session)
+            if fresh:
+                self._store.forget_acknowledged()
         except BaseException:
             lease.release()
             raise
@@ -255,7 +260,8 @@ class Supervisor(EventLoop):
         except SpecError as error:
             raise RefusalError("bad_request", str(error)) from None
         artifact_path = self._find_artifact(store, name, spec)
-        start = Start(trial_id, spec, label_of(time.time()), self._boot_id, self._emulated)
+        version = self._installed.get(str(spec["runtime"]))
+        start = Start(trial_id, spec, label_of(time.time()), self._boot_id, self._emulated, version)
         quiet_s = protocol.MAX_QUIET_S + protocol.HEARTBEAT_S
         self._out.send("trial.accepted", {"trial_id": trial_id, "quiet_s": quiet_s}, message.id)
         self._start_trial(message.id, start, artifact_path, float(deadline_s))

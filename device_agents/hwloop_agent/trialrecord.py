@@ -23,6 +23,7 @@ class Start(NamedTuple):
     started_at: str
     boot_id: Optional[str]
     emulated: bool = False
+    installed: Optional[str] = None
 
 
 def verdict(result: Optional[Json], exit_: Exit, phase: str, faults: List[str], oom_killed: bool) -> Dict[str, Any]:
@@ -71,6 +72,8 @@ def build_record(
             record[name] = parts.get(name)
     if record["runtime"] is None:
         record["runtime"] = {"name": start.spec["runtime"], "version": None}
+    if isinstance(record["runtime"], dict):
+        record["runtime"]["installed"] = start.installed
     fault = _unfit(record)
     if fault:
         # A network with a hundred thousand outputs, or a runtime that wrote into the report.

@@ -43,7 +43,7 @@ class Display:
     def step(self, description: str, total: int, done: int = 0) -> Iterator[_BarStep | _QuietStep]:
         """See `hwloop.progress.Progress.step`."""
         if total == done:
-            self.say(f"[dim]{description}: {total} of {total} done by an earlier run[/]")
+            self.say(f"{description}: {total} of {total} done by an earlier run", style="dim")
             yield _QuietStep()
             return
         began = time.monotonic()
@@ -67,6 +67,6 @@ class Display:
             yield _QuietStep()
         self.say(f"{description}: {total}{kept} in {time.monotonic() - began:.0f} s")
 
-    def say(self, line: str) -> None:
-        """See `hwloop.progress.Progress.say`."""
-        self.console.print(line, highlight=False, soft_wrap=True)
+    def say(self, line: str, style: str | None = None) -> None:
+        """See `hwloop.progress.Progress.say`; what a device said is shown as it is, brackets and all."""
+        self.console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)

@@ -29,6 +29,7 @@ def measure(
     layers: Annotated[bool, typer.Option("--layers", help="Measure every layer alone too.")] = False,
     profile: Annotated[bool, typer.Option("--profile", help="The runtime's own profile, from a run apart.")] = False,
     processes: Annotated[int, typer.Option(min=1, help="Fresh processes for each number.")] = 3,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try what has no number once more.")] = False,
     input_shape: Annotated[
         str, typer.Option("--input", help="Of a torch network: CxHxW; what it was published for by default.")
     ] = "",
@@ -58,7 +59,7 @@ def measure(
     with TrialStore(folder / "trials.ndjson") as store:
         if store.cut_bytes:
             progress.say(f"{store.path}: {store.cut_bytes} damaged bytes at the end were cut and kept beside it")
-        plan = CampaignPlan(processes=processes, threads=threads)
+        plan = CampaignPlan(processes=processes, threads=threads, retry_failed=retry_failed)
         bench = Bench(Inventory.find().get(device), _session(folder), store, plan, progress)
         identity = bench.identify(folder / f"device-{device}.json")
         wanted = Wanted(layers=layers, profile=profile)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from hwloop.errors import DeviceError, UserError
 
@@ -46,11 +45,15 @@ def build(
     input_shape: Annotated[str, typer.Option("--input", help="Of a network of the zoo: CxHxW.")] = "3x32x32",
     threads: Annotated[int, typer.Option(min=1, help="Of the runtime.")] = 1,
     processes: Annotated[int, typer.Option(min=1, help="Fresh processes per layer.")] = 2,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try layers without a number once more, quarantined ones too.")
+    ] = False,
 ) -> None:
     """Measure every layer of a network on one device or several; run it again to go on where it stopped."""
     # Imported here: the command line must answer at once, and these bring torch along.
     from hwloop.cli.display import Display
     from hwloop.cli.fleet import FleetDisplay
+    from hwloop.cli.listing import print_table
     from hwloop.devices import Inventory
     from hwloop.measurement import CampaignPlan, run_fleet
     from hwloop.runtimes import get_runtime
@@ -60,14 +63,14 @@ def build(
     devices = [inventory.get(name) for name in dict.fromkeys(device or ["local"])]
     if len(devices) > 1 and output.suffix == ".parquet":
         raise UserError(f"--output {output}: the tables of several devices need a folder, as in -o tables/")
-    plan = CampaignPlan(processes=processes, threads=threads)
+    plan = CampaignPlan(processes=processes, threads=threads, retry_failed=retry_failed)
     network = _network(model, input_shape)
     make = partial(_measure, network=network, runtime=get_runtime(runtime), plan=plan)
     for node in network.unsupported:
         console.print(f"{node.name} cannot be measured: {node.layer.detail}", markup=False, soft_wrap=True)
     if len(devices) == 1:
-        make(devices[0], output, Display(console))
-        _print(output, console)
+        table = make(devices[0], output, Display(console))
+        print_table(table, console)
         return
     with FleetDisplay(console) as display:
         outcomes = run_fleet(
@@ -80,7 +83,7 @@ def build(
             lacking = sum(not row.usable for row in outcome.result.rows)
             without = f", {lacking} of them without a latency" if lacking else ""
             console.print(
-                f"{name}: complete, {len(outcome.result)} layers{without}: {output / name}.parquet", soft_wrap=True
+                f"{name}: complete, {_layers(len(outcome.result))}{without}: {output / name}.parquet", soft_wrap=True
             )
     failed = [name for name, outcome in outcomes.items() if outcome.error is not None]
     if failed:
@@ -88,6 +91,10 @@ def build(
             f"{len(failed)} of {len(devices)} devices are not complete: {', '.join(failed)};"
             " what they have measured is kept, run the same command again to go on"
         )
+
+
+def _layers(count: int) -> str:
+    return "1 layer" if count == 1 else f"{count} layers"
 
 
 def _measure(
@@ -111,44 +118,29 @@ def _measure(
 
 
 @app.command("show")
-def show(path: Annotated[Path, typer.Argument(help="A latency table.")]) -> None:
+def show(
+    path: Annotated[Path, typer.Argument(help="A latency table.")],
+    reasons: Annotated[bool, typer.Option("--reasons", help="Every layer's reasons in full.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")] = False,
+) -> None:
     """Print a table."""
-    _print(path, Console())
-
-
-def _print(path: Path, console: Console) -> None:
+    from hwloop.cli import listing
     from hwloop.tables import LatencyTable
 
     table = LatencyTable.load(path)
-    context = table.context
-    if context is not None:
-        console.print(
-            f"{context.device} ({context.cpu}), {context.runtime} {context.runtime_version}, threads {context.threads}",
-            highlight=False,
-        )
-    if any(row.emulated for row in table.rows):
-        console.print("EMULATED: these latencies are an emulator's and say nothing about hardware", style="bold red")
-    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for name in ("layer", "ms", "interval", "model MB", "status"):
-        shown.add_column(name, justify="left" if name in ("layer", "status") else "right", overflow="fold")
-    for row in table.rows:
-        usable = row.usable
-        shown.add_row(
-            row.key,
-            f"{row.latency_ms:.4f}" if usable else "–",
-            f"{row.low_ms:.4f}–{row.high_ms:.4f}" if usable else "–",
-            f"{row.model_bytes / 1e6:.2f}" if usable else "–",
-            row.status if not row.reasons else f"{row.status}: {'; '.join(row.reasons)}",
-        )
-    console.print(shown)
+    if as_json:
+        typer.echo(listing.as_json(table))
+    else:
+        listing.print_table(table, Console(), reasons=reasons)
 
 
 def _network(model: str, input_shape: str) -> Network:
     from hwloop.extraction import network_from_onnx, network_from_torch
-    from hwloop.models import build_model
 
     if model.endswith(".onnx"):
         return network_from_onnx(Path(model))
+    from hwloop.models import build_model  # not above: an ONNX file is measured without torch
+
     try:
         shape = tuple(int(size) for size in input_shape.split("x"))
         channels, height, _ = shape

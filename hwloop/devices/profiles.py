@@ -143,10 +143,10 @@ def _shown(value: Any) -> str:
 
 
 def profiles_folder() -> Path:
-    """Return the folder of the profiles that come with hwloop: beside the agent's package, or inside it in a wheel."""
+    """Return the folder of hwloop's own profiles: inside the agent's package in a wheel, else beside it."""
     package = Path(hwloop_agent.__file__).parent
-    beside = package.parent / "boards"
-    return beside if beside.is_dir() else package / "boards"
+    inside = package / "boards"
+    return inside if inside.is_dir() else package.parent / "boards"
 
 
 @cache

@@ -8,7 +8,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256 as sha256_of
 from pathlib import Path
 from types import TracebackType
@@ -73,6 +73,7 @@ class Hello:
         cpus: the CPUs that the agent may use.
         last_seq: of the session's journal on the device; `cut_bytes`: of a damaged tail that opening it set aside.
         interrupted: the trial that an earlier supervisor of this session died in, or the whole board; None: none.
+        installed: versions of the runtimes in the workers' environment, by name, as far as file names tell them.
     """
 
     agent_sha256: str
@@ -87,6 +88,7 @@ class Hello:
     last_seq: int
     cut_bytes: int
     interrupted: InFlight | None = None
+    installed: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Self:
@@ -98,6 +100,7 @@ class Hello:
         journal = body.get("journal")
         try:
             interrupted = _interrupted(body.get("interrupted"))
+            installed = {str(name): str(version) for name, version in (body.get("installed") or {}).items()}
             if not isinstance(journal, dict) or not posixpath.isabs(body["artifacts"]):
                 raise TypeError("journal or artifacts")
             return cls(
@@ -113,8 +116,9 @@ class Hello:
                 last_seq=int(journal["last_seq"]),
                 cut_bytes=int(journal["cut_bytes"]),
                 interrupted=interrupted,
+                installed=installed,
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ProtocolError(f"the agent's hello lacks {error}") from error
 
 
@@ -172,6 +176,7 @@ class AgentSession:
         on_wait: Callable[[str], None] | None = None,
         instance: str = "",
         board: Mapping[str, Any] | None = None,
+        fresh: bool = False,
     ) -> Self:
         """Bring the agent to the device if it is not there, start it, and take the device's lease.
 
@@ -187,6 +192,8 @@ class AgentSession:
                 the device, because its connection was lost unnoticed there, is asked to finish its trial and leave, and
                 is waited for as long as a trial may take.
             board: the board profile that the agent uses instead of the one it recognises itself by (`profiles`).
+            fresh: the caller begins anew: the device forgets what it had measured in this session and what was
+                acknowledged; records that nobody has confirmed stay.
 
         Raises:
             DeviceBusyError: somebody else held the device for all of `wait_s`; the text names them.
@@ -199,7 +206,10 @@ class AgentSession:
             raise ValueError("a session id is up to 64 of A-Z a-z 0-9 . _ -, a letter or digit first")
         asked = _absolute(root) if root is not None else None
         try:
-            return cls._open(transport, session_id, asked, worker_python, wait_s, on_wait, instance, board)
+            hello: Json = {"who": _who(), "host": socket.gethostname(), "instance": instance, "fresh": fresh}
+            if board is not None:
+                hello["board"] = dict(board)
+            return cls._open(transport, session_id, asked, worker_python, wait_s, on_wait, hello)
         except BaseException:
             transport.close()
             raise
@@ -213,8 +223,7 @@ class AgentSession:
         worker_python: str | None,
         wait_s: float,
         on_wait: Callable[[str], None] | None,
-        instance: str,
-        board: Mapping[str, Any] | None,
+        introduction: Json,
     ) -> Self:
         base = root if root is not None else transport.default_root()
         path, digest = place_agent(transport, base)
@@ -225,7 +234,7 @@ class AgentSession:
         link = Link(transport.start(argv), transport.name)
         try:
             link.await_ready(nonce, Deadline(READY_S))
-            hello = _say_hello(link, nonce, instance, board, wait_s, on_wait)
+            hello = _say_hello(link, {"nonce": nonce, **introduction}, wait_s, on_wait)
             artifacts = posixpath.join(base, "sessions", session_id, "artifacts")
             if posixpath.normpath(hello.artifacts) != posixpath.normpath(artifacts):
                 where = link.text(hello.artifacts)
@@ -388,19 +397,8 @@ def _who() -> str:
         return "unknown user"
 
 
-def _say_hello(
-    link: Link,
-    nonce: str,
-    instance: str,
-    board: Mapping[str, Any] | None,
-    wait_s: float,
-    on_wait: Callable[[str], None] | None,
-) -> Hello:
-    body: Json = {"proto": [protocol.PROTOCOL_VERSION], "nonce": nonce, "who": _who(), "host": socket.gethostname()}
-    if instance:
-        body["instance"] = instance
-    if board is not None:
-        body["board"] = dict(board)
+def _say_hello(link: Link, introduction: Json, wait_s: float, on_wait: Callable[[str], None] | None) -> Hello:
+    body: Json = {"proto": [protocol.PROTOCOL_VERSION], **introduction}
     whole = Deadline(wait_s)
     until_gone = Deadline(max(wait_s, protocol.MAX_TRIAL_S))
     pauses = list(LEASE_POLL_S)

@@ -101,4 +101,6 @@ class Bench:
             worker_python=self.device.worker_python,
             on_wait=self.progress.say,
             instance=self.instance,
+            # Without a journal here, what was handed over earlier belongs to one that has been removed.
+            fresh=len(self.store) == 0 and self.store.cut_bytes == 0,
         )

@@ -16,14 +16,15 @@ import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hwloop.measurement import anchor
 from hwloop.measurement.execution import Execution, OpenSession, Session, Turn
 from hwloop.measurement.measurement import USABLE, Measurement, pool
+from hwloop.measurement.renewal import renew
 from hwloop.measurement.store import EVENT, TrialStore
-from hwloop.measurement.trial import TimingProtocol, Trial
+from hwloop.measurement.trial import THOROUGH, TimingProtocol, Trial
 from hwloop.progress import Progress
 from hwloop.runtimes import Artifact
 
@@ -55,14 +56,16 @@ class CampaignPlan:
         attempts: a trial whose conditions were bad is repeated, after all others, until it has had so many attempts.
         seed: of the order.
         anchor_every: so many trials lie between two anchors; 0 for none. A campaign of fewer trials has none.
+        retry_failed: trials without a number, quarantined ones too, are tried once more.
     """
 
     processes: int = 2
     threads: int = 1
-    timing: TimingProtocol = field(default_factory=TimingProtocol)
+    timing: TimingProtocol = THOROUGH
     attempts: int = 2
     seed: int = 0
     anchor_every: int = 20
+    retry_failed: bool = False
 
     def trials(self, subjects: Sequence[Subject]) -> list[tuple[Subject, Trial]]:
         """All trials in the order in which they are to run."""
@@ -107,7 +110,6 @@ def run_campaign(
         UserError: the device may not be entered, or may not be measured; trying again is no use.
     """
     planned = plan.trials(subjects)
-    turns = [Turn(subject.key, trial) for subject, trial in planned]
     anchors = _anchors(subjects, plan) if 0 < plan.anchor_every <= len(planned) else []
     run = Execution(
         store=store,
@@ -115,20 +117,22 @@ def run_campaign(
         progress=progress,
         sleep=sleep,
         rng=rng if rng is not None else random.Random(),
-        turns=turns,
+        turns=[Turn(subject.key, trial) for subject, trial in planned],
         anchors=anchors,
         anchor_every=plan.anchor_every,
     )
-    for attempt in range(1, plan.attempts + 1):
-        paces, drifted = _paces(planned, store), _drifted(store)
-        again = [
-            replace(turn, trial=replace(turn.trial, attempt=attempt))
-            for turn in turns
-            if attempt == 1 or _is_doubtful(_latest(turn.trial, store), paces, drifted)
-        ]
-        if again:
-            run.all(again, description if attempt == 1 else f"{description}, doubtful ones again")
-        run.judge_drift(attempt, [replace(turn.trial, attempt=attempt).id for turn in turns])
+    with run:
+        planned = renew(planned, store, run.peek, progress, retry_failed=plan.retry_failed)
+        for further in range(plan.attempts):
+            paces, drifted = _paces(planned, store), _drifted(store)
+            again = [
+                Turn(subject.key, replace(trial, attempt=trial.attempt + further))
+                for subject, trial in planned
+                if further == 0 or _is_doubtful(_latest(trial, store), paces, drifted)
+            ]
+            if again:
+                run.all(again, description if further == 0 else f"{description}, doubtful ones again")
+            run.judge_drift([replace(trial, attempt=trial.attempt + further).id for _, trial in planned])
     return _measurements(subjects, planned, store)
 
 
@@ -181,7 +185,7 @@ def _is_doubtful(record: Mapping[str, Any], paces: Mapping[str, float], drifted:
 
 def _latest(trial: Trial, store: TrialStore) -> dict[str, Any]:
     """The record of a trial's last attempt that is in the store; of a finished campaign there is one."""
-    attempt = 1
+    attempt = trial.attempt
     while (later := replace(trial, attempt=attempt + 1).id) in store and store[later]["status"] in USABLE:
         attempt += 1
     return store[replace(trial, attempt=attempt).id]
@@ -197,7 +201,7 @@ def _measurements(
         latest = _latest(trial, store)
         records[subject.key].append(latest)
         digest, _, attempt = latest["trial_id"].partition(":")
-        if any(f"{digest}:{earlier}" in drifted for earlier in range(1, int(attempt))):
+        if any(f"{digest}:{earlier}" in drifted for earlier in range(trial.attempt, int(attempt))):
             repeated.add(subject.key)
     found: dict[str, Measurement] = {}
     for key, of_subject in records.items():

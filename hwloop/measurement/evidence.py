@@ -28,7 +28,7 @@ from hwloop_agent import protocol
 
 Json = dict[str, Any]
 
-LOST, QUARANTINED = "lost", "quarantined"
+LOST, QUARANTINED, SUPERSEDED = "lost", "quarantined", "superseded"
 REBOOT, SUPERVISOR = "reboot", "supervisor"
 LEAST_LOSSES = 2
 ALARM = 0.05
@@ -91,6 +91,9 @@ def guilty_subjects(
     """
     cases: dict[str, _Case] = {}
     for entry in entries:
+        if entry.get(EVENT) == SUPERSEDED:  # somebody wants them to be tried again, whatever was held against them
+            for trial_id in entry["trials"]:
+                cases.pop(owners.get(trial_id.partition(":")[0], ""), None)
         if entry.get(EVENT, LOST) != LOST:
             continue
         subject = owners.get(str(entry["trial_id"]).partition(":")[0])

@@ -6,7 +6,9 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from types import TracebackType
+from typing import Any, Protocol, Self
+from zlib import crc32
 
 from hwloop.devices.health import doubt_of_canary
 from hwloop.devices.session import Hello, InFlight
@@ -96,6 +98,7 @@ class Execution:
     _flight: InFlight | None = field(init=False, default=None)
     _boot_id: str | None = field(init=False, default=None)
     _is_new_span: bool = field(init=False, default=True)
+    _open: Session | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         """Learn whose trials are whose."""
@@ -135,9 +138,29 @@ class Execution:
                     self.progress.say(f"lost the agent ({error}); trying again in {pause_s:.0f} s")
                     self.sleep(pause_s)
 
+    def peek(self) -> Hello:
+        """Return what the agent says about itself; the session stays open for the first trials.
+
+        Raises:
+            DeviceError: the device cannot be reached.
+        """
+        if self._open is None:
+            self._open = self.open_session()
+        return self._open.hello
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        session, self._open = self._open, None
+        if session is not None:
+            session.close()
+
     def _through_one_session(self, pending: dict[str, Turn], step: Step) -> None:
         """Take finished trials out of `pending` until it is empty or the session breaks."""
-        session = self.open_session()
+        session, self._open = self._open or self.open_session(), None
         try:
             self._arrive(session, pending, step)
             while pending:
@@ -266,20 +289,20 @@ class Execution:
             if EVENT not in entry and entry["trial_id"].partition(":")[0] in self._digests
         }
 
-    def judge_drift(self, attempt: int, trial_ids: Sequence[str]) -> None:
+    def judge_drift(self, trial_ids: Sequence[str]) -> None:
         """Decide, once, which of these trials lay in drifting spans, and note it.
 
         Args:
-            attempt: that they are of.
-            trial_ids: of that attempt; those that are not in the store are passed over.
+            trial_ids: one attempt of each trial; those that are not in the store are passed over.
         """
         turn = self._anchor()
-        known = {"campaign": self._salt, "attempt": attempt}
-        if turn is None or not any(trial_id in self.store for trial_id in trial_ids):
+        measured = sorted(trial_id for trial_id in trial_ids if trial_id in self.store)
+        if turn is None or not measured:
             return
+        known = {"campaign": self._salt, "judged": crc32("".join(measured).encode())}
         if any(event[EVENT] == anchor.DRIFT and known.items() <= event.items() for event in self.store.events):
             return
-        found = anchor.drifting_trials(self._anchor_entries(turn), self._salt, set(trial_ids))
+        found = anchor.drifting_trials(self._anchor_entries(turn), self._salt, set(measured))
         self.store.note(anchor.DRIFT, **known, anchor=turn.key, trials=found)
         if found:
             worst = max(found.values(), key=abs)

@@ -158,13 +158,18 @@ def fuzz(tmp_path: Path, cases: dict[str, int], seed: int) -> dict[str, dict[str
         pipe = subprocess.PIPE
         running[end] = subprocess.Popen(argv, cwd=root, stdout=pipe, stderr=pipe, env=dict(os.environ))
     outcomes = {}
-    for end, process in running.items():
-        said, errors = process.communicate()
-        assert process.returncode == 0, errors.decode()[-6000:]
-        found = json.loads(said)
-        assert found["cases"] >= cases[end]
-        assert found["grown_bytes"] < MEMORY_BYTES, end
-        outcomes[end] = found["outcomes"]
+    try:
+        for end, process in running.items():
+            said, errors = process.communicate()
+            assert process.returncode == 0, errors.decode()[-6000:]
+            found = json.loads(said)
+            assert found["cases"] >= cases[end]
+            assert found["grown_bytes"] < MEMORY_BYTES, end
+            outcomes[end] = found["outcomes"]
+    finally:
+        for process in running.values():
+            process.kill()
+            process.communicate()
     return outcomes
 
 
@@ -185,6 +190,7 @@ def test_ten_thousand_spoiled_frames_crash_neither_end(tmp_path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # 90 s on two quiet cores
 def test_a_million_spoiled_frames_crash_neither_end(tmp_path) -> None:
     outcomes = fuzz(tmp_path, {"agent": 730_000, "host": 270_000}, seed=21)
     check_spread(outcomes)

@@ -1,4 +1,4 @@
-"""Prints figures and asserts none: `make benchmarks`, or `python -m tests.benchmarks NAME … [--options of the last]`."""
+"""Prints figures and asserts none: `make benchmarks`, or `python -m tests.benchmarks NAME … [--options]`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,18 @@ from collections.abc import Callable
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from tests.benchmarks import agent_start, artifacts, cost, prediction, ssh_connect, surgery, trust, zoo
+from tests.benchmarks import (
+    agent_start,
+    artifacts,
+    cost,
+    prediction,
+    ssh_connect,
+    staircase,
+    surgery,
+    trust,
+    tvm_ratio,
+    zoo,
+)
 
 BENCHMARKS: dict[str, Callable[..., None]] = {
     "agent-start": agent_start.main,
@@ -18,12 +29,14 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
     "cost": cost.main,
     "prediction": prediction.main,
     "ssh-connect": ssh_connect.main,
+    "staircase": staircase.main,
     "surgery": surgery.main,
     "trust": trust.main,
+    "tvm-ratio": tvm_ratio.main,
     "zoo": zoo.main,
 }
 #: Take ten minutes and more of a machine on which nothing else runs: by name only.
-LONG = ("trust", "zoo")
+LONG = ("staircase", "trust", "tvm-ratio", "zoo")
 
 
 def main() -> None:

@@ -41,7 +41,7 @@ def main(options: Iterable[str] = ()) -> None:
 def _print(runtime: Runtime, layers: list[Layer]) -> None:
     agent = RUNTIMES[runtime.name]()
     agent.import_()
-    artifacts, build_ms, load_ms, refused = [], [], [], 0
+    artifacts, build_ms, refused = [], [], 0
     runtime.layer(layers[0])  # imports
     for layer in layers:
         began = time.perf_counter()
@@ -51,13 +51,12 @@ def _print(runtime: Runtime, layers: list[Layer]) -> None:
         except ModelError:
             refused += 1
     with TemporaryDirectory(prefix="hwloop-") as folder:
-        for artifact in artifacts:
-            load_ms.append(_load_ms(runtime, artifact, Path(folder) / f"layer{artifact.suffix}"))
+        load_ms = [_load_ms(runtime, one, Path(folder) / f"layer{one.suffix}") for one in artifacts]
     both = [sum(pair) for pair in zip(build_ms, load_ms, strict=True)]
-    print(
-        f"{runtime.label}: {len(both)} layers, {refused} refused; build {_figures(build_ms)}, load {_figures(load_ms)}, "
-        f"both {_figures(both)}; {statistics.median(len(one.data) for one in artifacts) / 1e3:.0f} kB"
-    )
+    kilobytes = statistics.median(len(one.data) for one in artifacts) / 1e3
+    print(f"{runtime.label}: {len(both)} layers of {kilobytes:.0f} kB (median), {refused} refused")
+    for what, times in (("build", build_ms), ("load", load_ms), ("both", both)):
+        print(f"  {what}: {_figures(times)}")
 
 
 def _load_ms(runtime: Runtime, artifact: Artifact, path: Path) -> float:

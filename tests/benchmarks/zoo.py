@@ -225,7 +225,7 @@ def show(cells: Sequence[Cell], found: dict[Cell, NetworkResult], console: Conso
             f"{latency:.3f}{'!' if result.end_to_end.status == 'degraded' else ''}" if usable else missing,
             f"{low:.3f}–{high:.3f}" if usable else missing,
             _sum(result, note),
-            "–" if result.gap is None else f"{100 * result.gap:+.0f} %",
+            _sum(result, note) if result.gap is None else f"{100 * result.gap:+.0f} %",
             f"{peak.bytes / 1e6:.1f}" if peak else missing,
             f"{result.artifact_bytes / 1e6:.2f}" if result.artifact_bytes else missing,
         )
@@ -237,7 +237,7 @@ def show(cells: Sequence[Cell], found: dict[Cell, NetworkResult], console: Conso
 
 def _sum(result: NetworkResult, note: Callable[[str], str]) -> str:
     if result.sum_ms is not None:
-        return f"{result.sum_ms:.3f}"
+        return f"{result.sum_ms:.3f}" if result.end_to_end.usable else note("no end to end to compare with")
     if result.missing:
         return note("; ".join(dict.fromkeys(result.missing.values())))
     return note(LATE)

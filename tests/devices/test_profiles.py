@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from hwloop.devices import profiles
+from hwloop.devices import build_zipapp, profiles
 from hwloop.devices.devicefile import read_devices
 from hwloop.errors import ConfigError
+from hwloop_agent.compiled import compiled
 from hwloop_agent.sensors import profile as agent_profile
 from hwloop_agent.sysfiles import SysFiles
 from hwloop_agent.throttle import CERTIFYING
@@ -55,6 +58,22 @@ def test_a_board_is_recognised_by_its_device_tree(name, tmp_path):
 def test_a_board_is_recognised_by_its_model_alone(name, tmp_path):
     files = board(tmp_path, "model", MODELS[name] + "\0")
     assert agent_profile.recognise(files, KNOWN, "aarch64").name == name
+
+
+@pytest.mark.parametrize("copy", [False, True], ids=["agent file", "compiled copy"])
+def test_the_profiles_are_in_what_the_agent_is_started_from(copy, tmp_path):
+    path = tmp_path / "agent.pyz"
+    path.write_bytes(build_zipapp())
+    if copy:
+        data = compiled(str(path))
+        path = tmp_path / "copy.zip"
+        path.write_bytes(data)
+    code = (
+        f"import sys; sys.path.insert(0, {str(path)!r}); from hwloop_agent.sensors.profile import built_in; "
+        "print(*sorted(profile.name for profile in built_in()))"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == sorted(profiles.built_in())
 
 
 def test_everything_else_is_generic(tmp_path):

@@ -173,9 +173,12 @@ class Scripted:
 
     last_seq = 0
 
-    def __init__(self, pace: Callable[[], float] = lambda: 1.0, boot: str = "boot-one") -> None:
+    def __init__(
+        self, pace: Callable[[], float] = lambda: 1.0, boot: str = "boot-one", version: str | None = None
+    ) -> None:
         self.pace = pace
-        self.hello = Hello("", "1", "3.8.0", "python3", 7, boot, 0, "/x", (0,), 0, 0)
+        installed = {} if version is None else {"onnxruntime": version}
+        self.hello = Hello("", "1", "3.8.0", "python3", 7, boot, 0, "/x", (0,), 0, 0, None, installed)
         self.in_flight: InFlight | None = None
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.canaries = 0
@@ -189,7 +192,7 @@ class Scripted:
             "status": "ok",
             "reasons": [],
             "signal": None,
-            "runtime": {"name": "onnxruntime", "version": "1"},
+            "runtime": {"name": "onnxruntime", "version": "1", "installed": self.hello.installed.get("onnxruntime")},
             "latency": {"median_ns": ns, "low_ns": 0.999 * ns, "high_ns": 1.001 * ns},
             "memory": {"method": "VmHWM", "peak_bytes": 2, "model_bytes": 1},
         }
@@ -344,3 +347,74 @@ def test_a_device_that_cannot_be_measured_any_more_keeps_its_trials(tmp_path: Pa
         pytest.raises(DeviceError, match=r"no route \(2 of 3 trials are measured"),
     ):
         run(make_subjects(3), store, open_once)
+
+
+class Broken(Scripted):
+    """A device whose runtime dies at import, so that it does not come to say its version."""
+
+    def run_trial(self, trial_id: str, spec: dict[str, Any]) -> dict[str, Any]:
+        record = super().run_trial(trial_id, spec)
+        runtime = {**record["runtime"], "version": None}
+        return record | {"status": "crashed", "signal": "SIGSEGV", "runtime": runtime}
+
+
+def attempts_of(session: Scripted) -> list[str]:
+    return sorted(trial_id.partition(":")[2] for trial_id, _ in session.asked)
+
+
+def test_what_another_version_crashed_at_is_measured_again_and_said(tmp_path: Path) -> None:
+    subjects, heard = make_subjects(3), Heard()
+    with TrialStore(tmp_path / "t") as store:
+        measured = run(subjects, store, lambda: Broken(version="1.31.1"))
+    assert {one.status for one in measured.values()} == {"crashed"}
+    same = Broken(version="1.31.1")
+    with TrialStore(tmp_path / "t") as store:
+        run(subjects, store, lambda: same, progress=heard)
+    assert same.asked == heard.lines == []
+    new = Scripted(version="1.23.2")
+    with TrialStore(tmp_path / "t") as store:
+        measured = run(subjects, store, lambda: new, progress=heard)
+        assert {one.status for one in measured.values()} == {"ok"}
+    assert attempts_of(new) == ["2", "2", "2"]
+    assert heard.lines == ["3 trials were measured with onnxruntime 1.31.1, the device now has 1.23.2: measured again"]
+    with TrialStore(tmp_path / "t") as store:
+        assert run(subjects, store, refuse) == measured
+
+
+def test_half_a_campaign_of_an_old_version_is_not_mixed_with_the_new_one(tmp_path: Path) -> None:
+    subjects = make_subjects(4)
+    with TrialStore(tmp_path / "t") as store:
+        run(subjects[:2], store, lambda: Scripted(version="1.0"))
+    new = Scripted(version="2.0")
+    with TrialStore(tmp_path / "t") as store:
+        run(subjects, store, lambda: new)
+    assert attempts_of(new) == ["1", "1", "2", "2"]
+
+
+def test_failed_trials_are_tried_again_when_asked_and_quarantine_is_lifted(tmp_path: Path) -> None:
+    subjects = make_subjects(2)
+
+    def poisoned() -> Scripted:
+        class Poisoned(Scripted):
+            def run_trial(self, trial_id: str, spec: dict[str, Any]) -> dict[str, Any]:
+                if spec["artifact"]["sha256"] == subjects[0].artifact.sha256:
+                    self.in_flight = InFlight(trial_id, self.hello.boot_id, 7, "measuring")
+                    raise TransportError("gone")
+                return super().run_trial(trial_id, spec)
+
+        boots.append(f"boot-{len(boots)}")
+        return Poisoned(boot=boots[-1])
+
+    boots: list[str] = []
+    again = CampaignPlan(processes=1, timing=SHORT, attempts=1, retry_failed=True)
+    with TrialStore(tmp_path / "t") as store:
+        measured = run(subjects, store, poisoned)
+        assert [measured[subject.key].status for subject in subjects] == ["quarantined", "ok"]
+        lost = len(store.events)
+        measured = run(subjects, store, poisoned, plan=again)
+        assert [measured[subject.key].status for subject in subjects] == ["quarantined", "ok"]
+        assert len(store.events) == 2 * lost + 1, "it was given a fair trial"
+        session = Scripted()
+        measured = run(subjects, store, lambda: session, plan=again)
+    assert [measured[subject.key].status for subject in subjects] == ["ok", "ok"]
+    assert attempts_of(session) == ["3"]

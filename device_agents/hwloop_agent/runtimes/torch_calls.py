@@ -112,7 +112,7 @@ class TimedCalls:
                 done = [used for used in node.all_input_nodes if used.op == "call_function" and last[used] is node]
                 self._steps.append((node, done))
             else:
-                self._output = node.args
+                (self._output,) = node.args
         self._ns = [0] * len(self._steps)
 
     def run(self) -> Any:

@@ -38,7 +38,7 @@ def import_onnx(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]], lab
     frontend = load("tvm.relax.frontend.onnx")
     try:
         module = frontend.from_onnx(model, shape_dict={name: list(shape) for name, shape in shapes.items()})
-        return simplify(load("tvm.relax").transform.DecomposeOpsForInference()(module))
+        return load("tvm.relax").transform.DecomposeOpsForInference()(simplify(module))
     except Exception as error:  # TVM raises whatever its converters do
         raise ModelError(f"TVM cannot read {label}: {_line(error)}") from error
 

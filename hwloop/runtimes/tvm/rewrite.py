@@ -101,7 +101,8 @@ def rewrite(module: Any, choose: Choose, lanes: int) -> Any:
             return None if binding.var in gone else builder.emit(replaced(binding.value, known))
         schedule = choose(site.task)
         if (site.task, schedule) not in functions:
-            name = f"{schedule.kind}_{len(functions)}"
+            kind = schedule.kind if isinstance(site.task, DenseTask) else f"conv_{schedule.kind}"
+            name = f"{kind}_{len(functions)}"  # profiles show it, and are mapped to layers by the word in it
             functions[site.task, schedule] = builder.add_func(kernels.build(site.task, schedule, lanes, name), name)
 
         def shaped(value: Any, shape: tuple[int, ...]) -> Any:

@@ -1,6 +1,6 @@
 """Computes at compile time what an imported ONNX model leaves to run time though it is known.
 
-That is: the shapes of biases, transposed weights, the bounds of a Clip.
+That is: the shapes of biases, transposed weights, the bounds of a Clip, the factors of a batch normalisation.
 """
 
 from __future__ import annotations
@@ -34,16 +34,31 @@ def _emit(builder: Any, binding: Any, known: dict[Any, Any]) -> Any:
     value = replaced(binding.value, known)
     if isinstance(value, load("tvm.ir").Var):
         return value
+    if isinstance(value, load("tvm.ir").TupleGetItem) and isinstance(value.tuple_value, load("tvm.ir").Tuple):
+        return value.tuple_value.fields[value.index]
     name = name_of(value)
     if name in _FOLD and all(constant_of(one) is not None for one in value.args if _is_operand(one)):
         return constant(_FOLD[name](value))
     if name == "relax.nn.max_pool2d" and _does_nothing(value.attrs):
         return value.args[0]
+    if name == "relax.nn.batch_norm" and all(constant_of(one) is not None for one in value.args[1:]):
+        return _normalised(builder, value)
     bound = _bound(value) if name == "relax.call_tir" else None
     if bound is not None:
         operator, operand, limit = bound
         return builder.emit(getattr(relax.op, operator)(operand, relax.const(limit, "float32")))
     return builder.emit(value)
+
+
+def _normalised(builder: Any, call: Any) -> Any:
+    """A batch normalisation as one factor and one addend per channel; its statistics stay what they are."""
+    relax = load("tvm.relax")
+    scale, shift, mean, variance = (_array(call, at).astype(np.float64) for at in range(1, 5))
+    factor = scale / np.sqrt(variance + float(call.attrs.epsilon))
+    shape = [-1 if axis == int(call.attrs.axis) else 1 for axis in range(len(call.args[0].ty.shape))]
+    factors, addends = (one.astype(np.float32).reshape(shape) for one in (factor, shift - mean * factor))
+    scaled = builder.emit(relax.op.multiply(call.args[0], constant(factors)))
+    return load("tvm.ir").Tuple([builder.emit(relax.op.add(scaled, constant(addends))), call.args[3], call.args[4]])
 
 
 def _is_operand(value: Any) -> bool:

@@ -15,7 +15,7 @@ from hwloop.runtimes.tvm.target import TvmTarget
 from hwloop.runtimes.tvm.task import ConvTask, Task
 
 REPEATS = 5
-BUNDLE_MS = 1.0
+BUNDLE_MS = 1
 """Runs are bundled until they last this long."""
 
 

@@ -99,23 +99,20 @@ class Tuner:
 
     def _search(self, task: Task, timer: Timer, trials: int) -> None:
         known = self._records.timings(task.key)
-        missing = trials - len(known)
-        if missing <= 0:
+        if len(known) >= trials:
             return
         allowed = candidates(task, self._unit)
         ranked = list(dict.fromkeys([*self._transferred(task, allowed), *allowed]))
-        half = [one for one in ranked if one not in known][: (missing + 1) // 2]
-        self._time(task, half, timer)
-        for _ in range(2):
-            known = self._records.timings(task.key)
+        while len(known) < trials and len(known) < len(ranked):
             rest = [one for one in ranked if one not in known]
-            left = trials - len(known)
-            if not rest or left <= 0:
-                break
-            best = min(known, key=known.__getitem__)
-            near = sorted(rest, key=lambda one: (distance(one, best), ranked.index(one)))
-            self._time(task, near[: max(1, left // 2 or left)], timer)
-        known = self._records.timings(task.key)
+            if len(known) >= trials // 2:  # the second half of the trials goes to the neighbours of the best
+                best = min(known, key=known.__getitem__)
+                rest.sort(key=lambda one: distance(one, best))
+                batch = rest[: max(1, (trials - len(known)) // 2)]
+            else:
+                batch = rest[: (trials + 1) // 2 - len(known)]
+            self._time(task, batch, timer)
+            known = self._records.timings(task.key)
         finalists = sorted(known, key=known.__getitem__)[:FINALISTS]
         self._time(task, finalists, timer)
 

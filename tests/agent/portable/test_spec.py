@@ -46,6 +46,21 @@ class SpecTest(unittest.TestCase):
     def test_a_good_spec_names_its_artifact(self):
         self.assertEqual(check_spec(GOOD), "a" * 64 + ".onnx")
 
+    def test_what_is_optional_is_asked_for_or_absent(self):
+        for key in ("profile", "keep_outputs"):
+            self.assertEqual(check_spec(dict(GOOD, **{key: True})), "a" * 64 + ".onnx")
+            self.assertIn(key, self.refused(key, False))
+            self.assertIn(key, self.refused(key, "yes"))
+
+    def test_only_a_trial_that_asked_for_a_profile_has_one_in_its_record(self):
+        parts = {"profile": {"rows": []}}
+        outcome = {"status": "ok", "reasons": []}
+        plain = build_record(Start("id", GOOD, "now", None), parts, outcome, None)
+        self.assertNotIn("profile", plain)
+        asked = Start("id", dict(GOOD, profile=True), "now", None)
+        self.assertEqual(build_record(asked, parts, outcome, None)["profile"], {"rows": []})
+        self.assertIsNone(build_record(asked, {}, outcome, None)["profile"])
+
     def test_what_is_wrong_is_named(self):
         self.assertIn("keys", self.refused("surprise", 1))
         self.assertIn("sha256", self.refused("artifact", "sha256", "../../etc/passwd"))

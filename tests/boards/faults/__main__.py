@@ -10,6 +10,7 @@ import argparse
 import json
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
@@ -69,6 +70,7 @@ def main() -> int:
     parser.add_argument("--fault", action="append", choices=sorted(FAULTS), help="only this one; may be repeated")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="a folder for the journals and logs")
+    parser.add_argument("--jobs", type=int, default=2, help="how many faults at once, each in namespaces of its own")
     parser.add_argument("--json", action="store_true", help="print the outcomes as JSON")
     given = parser.parse_args()
     if given.trials < given.moments + 8:
@@ -78,11 +80,15 @@ def main() -> int:
         print(reason, file=sys.stderr)
         return 2
     errors = Console(stderr=True)
-    outcomes = []
-    for fault in given.fault or FAULTS:
-        with errors.status(f"{fault}: {given.moments} moments of a campaign of {given.trials} trials"):
-            outcomes.append(enter(fault, given.moments, given.trials, given.seed, given.keep))
-        _explain(errors, outcomes[-1])
+
+    def strike(fault: str) -> Outcome:
+        outcome = enter(fault, given.moments, given.trials, given.seed, given.keep)
+        errors.print(f"{fault}: {'as it must be' if outcome.is_clean else 'NOT AS IT MUST BE'}, {outcome.wall_s:.0f} s")
+        _explain(errors, outcome)
+        return outcome
+
+    with ThreadPoolExecutor(given.jobs) as pool:
+        outcomes = list(pool.map(strike, given.fault or FAULTS))
     if given.json:
         print(json.dumps([asdict(one) | {"clean": one.is_clean} for one in outcomes], indent=1))
     else:

@@ -7,7 +7,6 @@ reaches the machine, and nothing of it survives its end.
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import subprocess
@@ -171,5 +170,4 @@ def main(fault: str, moments: str, trials: str, seed: str, keep: str = "") -> No
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     main(*sys.argv[1:])

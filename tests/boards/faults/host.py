@@ -7,6 +7,7 @@ of it is there. Run again, it goes on.
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import sys
 from collections.abc import Iterator
@@ -28,7 +29,6 @@ from tests.boards.faults.campaign import PLAN, subjects
 
 SESSION_ID = "campaign"
 EXIT_DEVICE = 3
-INSTANCE = secrets.token_hex(8)  # of this process: when it comes back it may turn its own earlier session out
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Config:
     def load(cls, path: Path) -> Self:
         return cls(**json.loads(path.read_text()))
 
-    def open_session(self) -> AgentSession:
+    def open_session(self, instance: str) -> AgentSession:
         ssh_config = Path(self.folder) / "ssh_config"
         ssh_config.touch()  # the tester's own plays no part
         transport = SshTransport(
@@ -78,7 +78,7 @@ class Config:
             secrets=Secrets(lambda question: None),
             limits=Limits(dead_s=self.dead_s),
         )
-        return AgentSession.open(transport, session_id=SESSION_ID, instance=INSTANCE)
+        return AgentSession.open(transport, session_id=SESSION_ID, instance=instance)
 
 
 class Log:
@@ -107,18 +107,30 @@ def table_of(measured: dict[str, Any]) -> str:
 def main(path: Path) -> int:
     config = Config.load(path)
     log = Log()
+    instance = secrets.token_hex(8)  # of this process: coming back, it may turn out a session that it has lost
     with TrialStore(config.journal) as store:
         if store.cut_bytes:
             log.say(f"set {store.cut_bytes} damaged bytes aside")
         try:
             plan = replace(PLAN, attempts=config.attempts)
-            measured = run_campaign(subjects(config.trials), plan, store, config.open_session, log, "campaign")
+            measured = run_campaign(
+                subjects(config.trials), plan, store, lambda: config.open_session(instance), log, "campaign"
+            )
         except DeviceError as error:
             log.say(f"gave up: {error}")
             return EXIT_DEVICE
     write_atomic(config.table, table_of(measured))
     log.say("complete")
     return 0
+
+
+def run_logged(path: Path, log: Path) -> None:
+    """`main` in a process that was forked for it, with a log for what it says."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+    sys.exit(main(path))
 
 
 if __name__ == "__main__":

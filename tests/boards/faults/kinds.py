@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.boards.faults.checker import trials_in
 from tests.boards.faults.scene import Scene
 from tests.boards.silent_network import FAR_ADDRESS, SilentCable
 from tests.boards.wire import Wire
@@ -232,6 +233,11 @@ class DiskFull(Fault):
 
     def lift(self, scene: Scene) -> None:
         self._filler.unlink()
+
+    def effects(self, scene: Scene) -> int:
+        """Lost sessions, and trials whose record the host alone has: the device could not store it."""
+        on_device = {record["trial_id"] for record in trials_in(scene.snapshots[-1].device)}
+        return super().effects(scene) + sum(record["trial_id"] not in on_device for record in scene.records())
 
     def close(self) -> None:
         subprocess.run(["umount", "--lazy", str(self._home)], check=True)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import dataclass, field
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+from tests.boards.faults import host
 from tests.boards.faults.checker import Snapshot, trials_in
-from tests.boards.faults.host import SESSION_ID, Config
+from tests.boards.faults.host import EXIT_DEVICE, SESSION_ID, Config, run_logged
 from tests.boards.x86 import X86Board
 
 POLL_S = 0.005
@@ -47,7 +48,8 @@ class Scene:
     dead_s: float = 30.0
     starts: int = 0
     snapshots: list[Snapshot] = field(default_factory=list)
-    process: subprocess.Popen[bytes] | None = None
+    process: ForkServerProcess | None = None
+    _forks: ForkServerContext = field(default_factory=lambda: multiprocessing.get_context("forkserver"))
 
     @property
     def config(self) -> Config:
@@ -74,35 +76,45 @@ class Scene:
         return path.read_text() if path.exists() else ""
 
     def run_host(self) -> None:
-        """Give the host's command, the same one each time."""
+        """Give the host's command, the same one each time.
+
+        Each run is a process of its own, but a fork of one that has imported everything: importing torch each time
+        would take longer than all the trials.
+        """
         path = self.folder / "config.json"
         self.config.save(path)
-        with (self.folder / "host.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.boards.faults.host", str(path)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=REPOSITORY,
-                env={**os.environ, **self.environment},
-            )
+        if self.starts == 0:
+            self._warm_up()
+        self.process = self._forks.Process(target=run_logged, args=(path, self.folder / "host.log"))
+        self.process.start()
         self.starts += 1
+
+    def _warm_up(self) -> None:
+        """Start the process that hosts are forked from, with what they find in their environment."""
+        self._forks.set_forkserver_preload([host.__name__])
+        before = dict(os.environ)
+        os.environ.update(self.environment)
+        try:
+            forkserver.ensure_running()
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
 
     def kill_host(self) -> None:
         assert self.process is not None
-        assert self.process.poll() is None, "the host was dead before it was killed"
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
+        assert self.process.is_alive(), "the host was dead before it was killed"
+        self.process.kill()
+        self.process.join()
 
     def host_is_done(self) -> bool:
         """Whether the host has ended with a table; one that gave up is started again, as its user would."""
         assert self.process is not None
-        code = self.process.poll()
+        code = self.process.exitcode
         if code is None:
             return False
         if code == 0:
             return True
-        if code != 3:
+        if code != EXIT_DEVICE:
             raise OutOfTimeError(f"the host failed with exit code {code}: {self.log[-2000:]}")
         self.run_host()
         return False
@@ -146,8 +158,8 @@ class Scene:
 
     def close(self) -> None:
         """End everything."""
-        if self.process is not None and self.process.poll() is None:
+        if self.process is not None and self.process.is_alive():
             self.process.kill()
-            self.process.wait()
+            self.process.join()
         if self.board.process is not None:
             self.board.power_off()

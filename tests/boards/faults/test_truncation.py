@@ -6,6 +6,7 @@ wires and real agents bear the same is shown, at random bytes, by the faults `de
 
 from __future__ import annotations
 
+import itertools
 import json
 import tempfile
 from collections.abc import Iterator
@@ -19,9 +20,9 @@ import pytest
 from hwloop.measurement import TrialStore, run_campaign
 from hwloop.progress import Silent
 from hwloop_agent.sessionstore import SessionStore
-from tests.boards.faults.campaign import PLAN, subjects
+from tests.boards.faults.campaign import PLAN
 from tests.boards.faults.checker import Snapshot, judge, read_journal
-from tests.boards.faults.conftest import TRIALS, Journals
+from tests.boards.faults.conftest import Journals
 from tests.boards.faults.host import SESSION_ID, table_of
 
 pytestmark = [pytest.mark.board, pytest.mark.timeout(900)]
@@ -35,7 +36,9 @@ class Session:
     known: dict[str, dict[str, Any]]
     last_seq: int = 0
     in_flight: None = None
-    hello: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(boot_id="boot", pid=1, interrupted=None))
+    hello: SimpleNamespace = field(
+        default_factory=lambda: SimpleNamespace(boot_id="boot", pid=1, interrupted=None, installed={})
+    )
     ran: list[str] = field(default_factory=list)
 
     def put_artifact(self, data: bytes, sha256: str, suffix: str) -> None: ...
@@ -89,17 +92,14 @@ def resume(folder: Path, host: bytes, device: bytes, journals: Journals) -> tupl
         return Session(SessionStore(str(folder), SESSION_ID), known, ran=ran)
 
     with TrialStore(on_host) as store:
-        measured = run_campaign(subjects(TRIALS), PLAN, store, open_session, Silent(), "campaign")  # type: ignore
+        measured = run_campaign(journals.subjects, PLAN, store, open_session, Silent(), "campaign")  # type: ignore
     for path, content in ((on_host, host), (on_device, device)):
         whole = content.rfind(b"\n") + 1
         if path == on_host or ran:  # else nobody has opened it
             aside = list(path.parent.glob(f"{path.name}.cut-*"))
             assert [one.read_bytes() for one in aside] == ([content[whole:]] if content[whole:] else [])
-    after = Snapshot("at the end", on_host.read_bytes(), on_device.read_bytes())
-    verdict = judge([Snapshot("torn", host, device), after], json.loads(table_of(measured)), journals.plan)
-    assert verdict.is_clean, verdict
-    assert verdict.finished == TRIALS
-    return ran, after.host, after.device
+    assert json.loads(table_of(measured)) == journals.table
+    return ran, on_host.read_bytes(), on_device.read_bytes()
 
 
 def tears(journal: bytes) -> Iterator[bytes]:
@@ -108,33 +108,42 @@ def tears(journal: bytes) -> Iterator[bytes]:
         yield journal[:end]
 
 
-def test_the_hosts_journal_torn_anywhere_is_mended_from_the_devices(folder: Path, journals: Journals) -> None:
+def test_what_is_torn_here_is_a_campaign_without_fault(few_journals: Journals) -> None:
+    whole = Snapshot("at the end", few_journals.host, few_journals.device)
+    verdict = judge([whole], few_journals.table, few_journals.plan)
+    assert verdict.is_clean, verdict
+    assert verdict.finished == len(few_journals.subjects)
+
+
+def test_the_hosts_journal_torn_anywhere_is_mended_from_the_devices(folder: Path, few_journals: Journals) -> None:
     count = 0
-    for torn in tears(journals.host):
-        ran, host, device = resume(folder, torn, journals.device, journals)
+    for torn in tears(few_journals.host):
+        ran, host, device = resume(folder, torn, few_journals.device, few_journals)
         assert ran == [], "it was fetched, not measured again"
-        assert (host, device) == (journals.host, journals.device), "byte for byte"
+        assert (host, device) == (few_journals.host, few_journals.device), "byte for byte"
         count += 1
     assert count > 1000
 
 
-def test_the_devices_journal_torn_anywhere_costs_nothing_that_the_host_has(folder: Path, journals: Journals) -> None:
-    for torn in tears(journals.device):
-        ran, host, device = resume(folder, journals.host, torn, journals)
-        assert ran == []
-        assert (host, device) == (journals.host, torn), "a finished campaign does not touch the device"
+def test_the_devices_journal_torn_anywhere_loses_the_torn_record_alone(folder: Path, few_journals: Journals) -> None:
+    *kept, last = [record["trial_id"] for record in read_journal(few_journals.device)[0]]
+    path = folder / "sessions" / SESSION_ID / "journal.ndjson"
+    SessionStore(str(folder), SESSION_ID).close()
+    for torn in tears(few_journals.device):
+        path.write_bytes(torn)
         store = SessionStore(str(folder), SESSION_ID)
-        assert store.journal.cut_bytes == len(torn) - last_record(journals.device)
-        assert [record["trial_id"] for record in store.journal.records] == [
-            record["trial_id"] for record in read_journal(journals.device)[0][:-1]
-        ]
+        assert store.journal.cut_bytes == len(torn) - last_record(few_journals.device)
+        assert [entry["rec"]["trial_id"] for entry in store.batch(0, 1000)["records"]] == kept
+        assert store.finished(last) is None
         store.close()
 
 
-def test_both_journals_torn_anywhere_cost_the_torn_trial_and_no_other(folder: Path, journals: Journals) -> None:
-    last = read_journal(journals.host)[0][-1]["trial_id"]
-    assert read_journal(journals.device)[0][-1]["trial_id"] == last
-    for torn_host, torn_device in zip(tears(journals.host), reversed(list(tears(journals.device))), strict=False):
-        ran, host, device = resume(folder, torn_host, torn_device, journals)
+def test_both_journals_torn_anywhere_cost_the_torn_trial_and_no_other(folder: Path, few_journals: Journals) -> None:
+    last = read_journal(few_journals.host)[0][-1]["trial_id"]
+    assert read_journal(few_journals.device)[0][-1]["trial_id"] == last
+    # Every byte of one of them is above; here the two are torn in different places, at every fifth byte.
+    pairs = zip(tears(few_journals.host), reversed(list(tears(few_journals.device))), strict=False)
+    for torn_host, torn_device in itertools.islice(pairs, 0, None, 5):
+        ran, host, device = resume(folder, torn_host, torn_device, few_journals)
         assert ran == [last]
-        assert (host, device) == (journals.host, journals.device), "byte for byte"
+        assert (host, device) == (few_journals.host, few_journals.device), "byte for byte"
