@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from hwloop_agent import protocol
+from hwloop_agent.trialrecord import Start, build_record
 
 NONCE = "0123456789abcdef"
 LONG = protocol.MAX_LINE_BYTES
@@ -255,3 +257,22 @@ def test_a_worker_that_writes_into_its_report_cannot_harm_the_supervisor(archive
     assert answers[-1].type == "trial.result"
     assert record["status"] in ("crashed", "invalid")
     assert record["reasons"]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "words"),
+    [
+        ([{"name": "x" * 300, "shape": [1], "finite": True, "max_abs": 1.0}] * 4000, r"takes \d+ bytes \(limit \d+\)"),
+        (json.loads("[" * 29 + "]" * 29), "nested deeper than 32"),
+    ],
+    ids=["too long", "too deep"],
+)
+def test_a_record_that_fits_no_line_says_so_in_one_that_does(outputs, words):
+    start = Start(SHA + ":1", {"runtime": "onnxruntime"}, "", None)
+    outcome = {"status": "ok", "reasons": []}
+    record = build_record(start, {"outputs": outputs, "latency": {"median_ns": 1.0}}, outcome, None)
+    assert (record["status"], record["outputs"], record["latency"]) == ("invalid", None, None)
+    assert re.search(words, record["reasons"][0])
+    assert protocol.encode(protocol.Message(1, 1, "trial.result", {"record": record}))
+    small = build_record(start, {"outputs": outputs[:1] if "bytes" in words else []}, outcome, None)
+    assert small["status"] == "ok"
