@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import random
-from typing import List, NamedTuple, Optional, Sequence
+from typing import NamedTuple, Optional, Sequence, Tuple
 
-BOOTSTRAP_REPLICATES = 1000
 # The smallest number of samples at which a percentile is worth printing when one sample may lie above it: the
 # binomial bound of MLPerf LoadGen's early stopping at 99 % confidence (mlcommons/inference, early_stopping.cc).
 P90_FLOOR = 64
@@ -52,30 +50,34 @@ def mad(samples: Sequence[float]) -> float:
     return median([abs(sample - centre) for sample in samples])
 
 
-def median_interval(ordered: Sequence[float], confidence: float = 0.95, seed: int = 0) -> Interval:
-    """Return the percentile bootstrap interval of the median of samples in ascending order (Efron 1979).
+def interval_ranks(n: int, confidence: float) -> Tuple[int, int]:
+    """Return the places, from 0, of the two of `n` ordered samples that hold the true median with `confidence`.
 
-    No resample is drawn: the m-th smallest of n draws with replacement is the sample at the m-th smallest of n uniform
-    numbers, and that order statistic has the distribution Beta(m, n + 1 - m). One draw per replicate instead of n makes
-    the check cheap enough to run between timed blocks. With an even n the two middle order statistics are drawn
-    together: the gap from the lower one to 1 is filled by n - m uniforms, whose smallest is Beta(1, n - m).
+    How many samples lie below the median is binomial with probability 1/2, whatever the distribution, so the narrowest
+    pair that is as likely as asked is exact (Conover, Practical Nonparametric Statistics, 3.2). Below six samples no
+    pair holds 95 %: it is then the first and the last.
     """
-    n = len(ordered)
-    if n < 2:
-        return Interval(ordered[0], ordered[0])
-    draw = random.Random(seed)
-    middle = (n + 1) // 2
-    medians: List[float] = []
-    for _ in range(BOOTSTRAP_REPLICATES):
-        place = draw.betavariate(middle, n + 1 - middle)
-        value = ordered[min(int(place * n), n - 1)]
-        if n % 2 == 0:
-            upper = place + (1.0 - place) * (1.0 - (1.0 - draw.random()) ** (1.0 / (n - middle)))
-            value = (value + ordered[min(int(upper * n), n - 1)]) / 2.0
-        medians.append(value)
-    medians.sort()
     outside = (1.0 - confidence) / 2.0
-    return Interval(quantile(medians, outside), quantile(medians, 1.0 - outside))
+    # Ten standard deviations below the middle nothing is left that counts.
+    below = max(int(n / 2.0 - 5.0 * math.sqrt(n)), 0)
+    ways = math.lgamma(n + 1) - math.lgamma(below + 1) - math.lgamma(n - below + 1)
+    likely, total = math.exp(ways - n * math.log(2.0)), 0.0
+    while total + likely <= outside:
+        total += likely
+        likely *= (n - below) / (below + 1)
+        below += 1
+    low = max(below - 1, 0)
+    return low, n - 1 - low
+
+
+def median_interval(ordered: Sequence[float], confidence: float = 0.95) -> Interval:
+    """Return the interval of the median of samples in ascending order: between two of them, see `interval_ranks`.
+
+    Not the bootstrap's: its percentile interval holds the true median in 92 % to 94 % of cases instead of 95 %, and,
+    where the samples end as soon as it is narrow, in 88 % (`python -m tests.benchmarks trust --only null`).
+    """
+    low, high = interval_ranks(len(ordered), confidence)
+    return Interval(ordered[low], ordered[high])
 
 
 def relative_width(interval: Interval, centre: float) -> float:

@@ -145,7 +145,7 @@ def warm_up(run: Run, spec: TimingSpec, clock: Clock) -> WarmUp:
 
 
 class StopRule:
-    """Decides after each block whether the timed part is over; asks the bootstrap only at growing intervals.
+    """Decides after each block whether the timed part is over; asks for the interval only as the blocks grow in number.
 
     The interval is that of the clean blocks' median (see `pace`), and there must be `min_blocks` of them; the ceilings
     count all blocks.

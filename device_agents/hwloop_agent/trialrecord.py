@@ -77,7 +77,8 @@ def build_record(
     fault = _unfit(record)
     if fault:
         # A network with a hundred thousand outputs, or a runtime that wrote into the report.
-        record.update(dict.fromkeys(PARTS), runtime={"name": start.spec["runtime"], "version": None})
+        record.update(dict.fromkeys(name for name in (*PARTS, *ASKED_PARTS) if name in record))
+        record["runtime"] = {"name": start.spec["runtime"], "version": None, "installed": start.installed}
         record.update(status="invalid", reasons=[f"its record cannot be sent: {fault}"])
     return record
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from hwloop.errors import UserError
+from hwloop.cli.shape import shape_of
 
 
 def register(app: typer.Typer) -> None:
@@ -53,7 +53,7 @@ def measure(
     console = Console(stderr=json_file == "-")
     progress = Display(console)
     chosen = get_runtime(runtime)
-    network = open_model(model, own_suffixes(), input_shape=_shape(input_shape), classes=classes or None)
+    network = open_model(model, own_suffixes(), input_shape=shape_of(input_shape), classes=classes or None)
     folder = state or _default_state(json_file, model, device, chosen.label, threads)
     folder.mkdir(parents=True, exist_ok=True)
     with TrialStore(folder / "trials.ndjson") as store:
@@ -71,18 +71,6 @@ def measure(
     show(result, console)
     if not result.end_to_end.usable:
         raise typer.Exit(1)
-
-
-def _shape(text: str) -> tuple[int, int, int] | None:
-    if not text:
-        return None
-    try:
-        channels, height, width = (int(size) for size in text.split("x"))
-    except ValueError as error:
-        raise UserError(f"--input {text}: give channels, height and width, as in 3x32x32") from error
-    if min(channels, height, width) < 1 or height != width:
-        raise UserError(f"--input {text}: images are square, and every size is at least 1")
-    return channels, height, width
 
 
 def _default_state(json_file: str, model: str, device: str, runtime: str, threads: int) -> Path:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from hwloop.cli.shape import shape_of
 from hwloop.errors import DeviceError, UserError
 
 if TYPE_CHECKING:
     from hwloop.devices import Device
-    from hwloop.layers import Network
     from hwloop.measurement import CampaignPlan
+    from hwloop.profiling import Model
     from hwloop.progress import Progress
     from hwloop.runtimes import Runtime
     from hwloop.tables import LatencyTable
@@ -41,8 +42,12 @@ def build(
         list[str] | None,
         typer.Option(help="A name of `hwloop device list`; again for devices that are measured at the same time."),
     ] = None,
-    runtime: Annotated[str, typer.Option(help="onnxruntime or litert.")] = "onnxruntime",
-    input_shape: Annotated[str, typer.Option("--input", help="Of a network of the zoo: CxHxW.")] = "3x32x32",
+    runtime: Annotated[
+        str, typer.Option(help="onnxruntime, litert, tvm or torch, with a variant behind a colon: litert:int8.")
+    ] = "onnxruntime",
+    input_shape: Annotated[
+        str, typer.Option("--input", help="Of a torch network: CxHxW; what it was published for by default.")
+    ] = "",
     threads: Annotated[int, typer.Option(min=1, help="Of the runtime.")] = 1,
     processes: Annotated[int, typer.Option(min=1, help="Fresh processes per layer.")] = 2,
     retry_failed: Annotated[
@@ -56,7 +61,8 @@ def build(
     from hwloop.cli.listing import print_table
     from hwloop.devices import Inventory
     from hwloop.measurement import CampaignPlan, run_fleet
-    from hwloop.runtimes import get_runtime
+    from hwloop.profiling import open_model
+    from hwloop.runtimes import get_runtime, own_suffixes
 
     console = Console()
     inventory = Inventory.find()
@@ -64,10 +70,9 @@ def build(
     if len(devices) > 1 and output.suffix == ".parquet":
         raise UserError(f"--output {output}: the tables of several devices need a folder, as in -o tables/")
     plan = CampaignPlan(processes=processes, threads=threads, retry_failed=retry_failed)
-    network = _network(model, input_shape)
-    make = partial(_measure, network=network, runtime=get_runtime(runtime), plan=plan)
-    for node in network.unsupported:
-        console.print(f"{node.name} cannot be measured: {node.layer.detail}", markup=False, soft_wrap=True)
+    chosen = get_runtime(runtime)
+    source = open_model(model, own_suffixes(), input_shape=shape_of(input_shape), classes=None)
+    make = partial(_measure, model=source, runtime=chosen, plan=plan)
     if len(devices) == 1:
         table = make(devices[0], output, Display(console))
         print_table(table, console)
@@ -98,7 +103,7 @@ def _layers(count: int) -> str:
 
 
 def _measure(
-    device: Device, output: Path, progress: Progress, *, network: Network, runtime: Runtime, plan: CampaignPlan
+    device: Device, output: Path, progress: Progress, *, model: Model, runtime: Runtime, plan: CampaignPlan
 ) -> LatencyTable:
     """Measure one device's table, or go on with it, and write it to `output`."""
     from hwloop.measurement import Bench, TrialStore
@@ -112,7 +117,11 @@ def _measure(
             progress.say(f"{journal.name}: {store.cut_bytes} damaged bytes at the end were cut and kept beside it")
         bench = Bench(device, session, store, plan, progress)
         identity = bench.identify(output.with_suffix(".device.json"))
-        table = measure_layers(network.layers, runtime, bench, identity, f"layers on {device.name}")
+        fitting = runtime.for_device(identity.facts)
+        network = model.network(fitting.fusion)
+        for node in network.unsupported:
+            progress.say(f"{node.name} cannot be measured: {node.layer.detail}")
+        table = measure_layers(network.layers, fitting, bench, identity, f"layers on {device.name}")
     table.save(output)
     return table
 
@@ -132,19 +141,3 @@ def show(
         typer.echo(listing.as_json(table))
     else:
         listing.print_table(table, Console(), reasons=reasons)
-
-
-def _network(model: str, input_shape: str) -> Network:
-    from hwloop.extraction import network_from_onnx, network_from_torch
-
-    if model.endswith(".onnx"):
-        return network_from_onnx(Path(model))
-    from hwloop.models import build_model  # not above: an ONNX file is measured without torch
-
-    try:
-        shape = tuple(int(size) for size in input_shape.split("x"))
-        channels, height, _ = shape
-    except ValueError as error:
-        raise UserError(f"--input {input_shape}: give channels, height and width, as in 3x32x32") from error
-    module = build_model(model, num_classes=10, in_channels=channels, image_size=height, folder=Path.cwd())
-    return network_from_torch(module.eval(), shape)

@@ -79,7 +79,11 @@ LITERT = FusionRules(
     after_elementwise=frozenset({"relu", "relu6"}),
 )
 """LiteRT, with and without XNNPACK: RELU and RELU6 are fields of the operators before them (`ActivationFunctionType` of
-the TFLite schema), a residual is an ADD of its own, and so is every other activation."""
+the TFLite schema), a residual is an ADD of its own, and so is every other activation.
+
+Measured with ai-edge-litert 2.3 and XNNPACK on x86, pairs of operators on a 16x16 map of 32 channels: behind a
+convolution of 6.7 µs RELU and RELU6 cost nothing, HARD_SWISH 0.7, LOGISTIC 3.0, a residual ADD 1.1 µs; a PAD in front
+of it costs nothing."""
 
 TORCH_EAGER = FusionRules(
     name="torch-eager",

@@ -135,8 +135,7 @@ class Execution:
                             f"{error} ({total - len(pending)} of {total} trials are measured and kept;"
                             " run the same command again to go on)"
                         ) from error
-                    self.progress.say(f"lost the agent ({error}); trying again in {pause_s:.0f} s")
-                    self.sleep(pause_s)
+                    self._wait(error, pause_s)
 
     def peek(self) -> Hello:
         """Return what the agent says about itself; the session stays open for the first trials.
@@ -144,9 +143,23 @@ class Execution:
         Raises:
             DeviceError: the device cannot be reached.
         """
-        if self._open is None:
-            self._open = self.open_session()
+        backoff = Backoff(self.rng, self.sleep)
+        while self._open is None:
+            try:
+                self._open = self.open_session()
+            except (DeviceBusyError, AgentMismatchError):
+                raise
+            except DeviceError as error:
+                pause_s = backoff.next_pause_s()
+                if pause_s is None:
+                    text = f"{error} (what is measured is kept; run the same command again to go on)"
+                    raise DeviceError(text) from error
+                self._wait(error, pause_s)
         return self._open.hello
+
+    def _wait(self, error: DeviceError, pause_s: float) -> None:
+        self.progress.say(f"lost the agent ({error}); trying again in {pause_s:.0f} s")
+        self.sleep(pause_s)
 
     def __enter__(self) -> Self:
         return self
@@ -185,12 +198,10 @@ class Execution:
         fetched = session.finished()
         for record in fetched:
             trial_id = record["trial_id"]
+            self.store.add(record)  # all of them: what is acknowledged below must be here
             if trial_id in pending:
-                self.store.add(record)
                 del pending[trial_id]
                 step.advance(1, "measured before, fetched now")
-            elif anchor.position_of(record, self._salt) is not None:
-                self.store.add(record)
         if fetched:
             session.acknowledge(session.last_seq)
         hello, flight, known_boot = session.hello, self._flight, self._boot_id

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar, overload
 
 from torch import nn
@@ -180,18 +181,43 @@ def _imported(name: str, folder: Path | None) -> Factory:
     return factory
 
 
+_imported_from: dict[str, dict[str, ModuleType]] = {}
+"""The users' modules by the folder that they were imported from."""
+
+
 @contextmanager
 def _importable(folder: Path | None) -> Iterator[None]:
-    """Let modules of `folder` be imported inside the block."""
+    """Let modules of `folder` be imported inside the block, whatever other folders have under the same names.
+
+    Afterwards they stay where Python looks for them, until another folder's turn comes.
+    """
     if folder is None:
         yield
         return
     entry = str(folder.resolve())
+    for other, modules in _imported_from.items():
+        if other != entry:
+            for name, module in modules.items():
+                if sys.modules.get(name) is module:
+                    del sys.modules[name]
+    own = _imported_from.setdefault(entry, {})
+    sys.modules.update(own)
+    before = {name.partition(".")[0] for name in sys.modules.keys() - own.keys()}
     sys.path.insert(0, entry)
+    importlib.invalidate_caches()  # the folder may have changed since Python looked at it
     try:
         yield
     finally:
         sys.path.remove(entry)
+        tops = {name for name in sys.modules if name not in before and "." not in name and _lies_in(name, entry)}
+        own.update({name: module for name, module in sys.modules.items() if name.partition(".")[0] in tops})
+
+
+def _lies_in(name: str, entry: str) -> bool:
+    """Whether a module is a file or package directly in a folder."""
+    spec = getattr(sys.modules[name], "__spec__", None)
+    places = [*(getattr(spec, "submodule_search_locations", None) or ()), getattr(spec, "origin", None) or ""]
+    return any(str(Path(place).parent) == entry for place in places if place)
 
 
 def _line(error: BaseException) -> str:

@@ -33,9 +33,9 @@ def settle(module: nn.Module, input_shape: Sequence[int], *, seed: int = 0) -> N
     momenta = [(part, part.momentum) for part in norms]
     module.eval()  # no dropout
     try:
-        for part in norms:
-            part.train()
-            part.momentum = 1.0
+        for norm in norms:
+            norm.train()
+            norm.momentum = 1.0
         parameter = next(module.parameters())
         batch = min(MOST, max(FEWEST, PIXELS // max(1, math.prod(input_shape[1:]))))
         images = torch.randn(batch, *input_shape, generator=torch.Generator().manual_seed(seed))

@@ -255,6 +255,7 @@ def _record(row: Row, name: str, op: str, inputs: int, outputs: int) -> dict[str
         "agent_sha256": row.agent_sha256,
         "measured_at": row.measured_at,
         "emulated": row.emulated,
+        "fusion": row.fusion,
     }
 
 
@@ -283,6 +284,7 @@ def _row(record: Mapping[str, Any]) -> Row:
         agent_sha256=record["agent_sha256"],
         measured_at=record["measured_at"],
         emulated=record["emulated"],
+        fusion=record["fusion"],
     )
 
 

@@ -53,12 +53,13 @@ SCHEMA = pa.schema(
         pa.field("agent_sha256", pa.string(), nullable=False),
         pa.field("measured_at", pa.string(), nullable=False),
         pa.field("emulated", pa.bool_()),
+        pa.field("fusion", pa.string()),
     ]
 )
 """Columns of version 2. Latencies are null in rows whose status is not usable."""
 
 #: Columns that later versions added, with the version; read as null from older tables.
-ADDED = {"emulated": 2}
+ADDED = {"emulated": 2, "fusion": 2}
 
 CONTEXT_COLUMNS = ("device", "cpu", "runtime", "runtime_version", "threads")
 

@@ -66,6 +66,7 @@ class Row:
         agent_sha256: of the agent that measured.
         measured_at: ISO time of the first trial's start, by the device's clock.
         emulated: the device has no processor of its kind, so its latencies are nobody's; None when nobody said.
+        fusion: name of the rules by which neighbouring operations were joined into this layer; None when unknown.
     """
 
     key: str
@@ -88,6 +89,7 @@ class Row:
     agent_sha256: str = ""
     measured_at: str = ""
     emulated: bool | None = None
+    fusion: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse a usable row without a number.
@@ -124,6 +126,8 @@ class Row:
         cpu: str,
         agent_sha256: str,
         runtime_version: str = "unknown",
+        runtime: str | None = None,
+        fusion: str | None = None,
     ) -> Row:
         """The row of a finished measurement.
 
@@ -135,6 +139,8 @@ class Row:
             cpu: model name of its processor.
             agent_sha256: of the agent.
             runtime_version: where no trial came far enough to tell: an import that crashed names no version.
+            runtime: with its variant; the name that the records tell by default.
+            fusion: name of the rules by which the layer was joined.
 
         Raises:
             UserError: the measurement is called usable and has no number.
@@ -157,7 +163,7 @@ class Row:
             context=Context(
                 device=device,
                 cpu=cpu,
-                runtime=str(first["runtime"]["name"]),
+                runtime=runtime or str(first["runtime"]["name"]),
                 runtime_version=str(next((version for version in told if version is not None), runtime_version)),
                 threads=int(first["spec"]["threads"]),
             ),
@@ -171,7 +177,17 @@ class Row:
             agent_sha256=agent_sha256,
             measured_at=str(first.get("started_at") or ""),
             emulated=next((r["emulated"] for r in records if r.get("emulated") is not None), None),
+            fusion=fusion,
         )
+
+    @classmethod
+    def refused(
+        cls, layer: Layer, reason: str, context: Context, *, agent_sha256: str, fusion: str | None = None
+    ) -> Row:
+        """The row of a layer of which the runtime can make no artifact; there was nothing to try on the device."""
+        nan = math.nan
+        numbers = (nan, nan, nan, (), 0, 0)
+        return cls(layer.key, *numbers, "unsupported", (reason,), context, agent_sha256=agent_sha256, fusion=fusion)
 
 
 def samples_digest(records: Sequence[Mapping[str, Any]]) -> str:

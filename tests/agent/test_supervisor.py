@@ -335,6 +335,35 @@ def test_a_trial_that_its_supervisor_died_in_is_known_to_the_next_one(start_agen
     assert start_agent().hello()["body"]["interrupted"] is None
 
 
+@pytest.mark.parametrize("acked", [0, 1, 2])
+def test_a_host_that_begins_anew_is_not_given_what_another_had(start_agent, null_spec, acked):
+    agent = start_agent()
+    agent.hello()
+    first, second = null_spec(), null_spec(replicate=1)
+    for spec in (first, second):
+        agent.run(spec)
+    if acked:
+        agent.ask("journal.ack", {"seq": acked})
+    agent.end()
+    again = start_agent()
+    assert again.hello()["body"]["journal"]["last_seq"] == 2  # going on, everything is still there
+    again.end()
+    anew = start_agent()
+    anew.ask("hello", {"proto": [1], "nonce": NONCE, "fresh": True})
+    batch = anew.ask("journal.read", {"after_seq": 0, "limit": 10})["body"]["records"]
+    assert [entry["rec"]["trial_id"] for entry in batch] == [protocol.trial_id(spec) for spec in (first, second)][
+        acked:
+    ]
+    assert anew.run(first)["body"]["stored"] == (acked < 1)
+    assert anew.run(second)["body"]["stored"] == (acked < 2)
+    anew.end()
+    last = start_agent()
+    last.hello()
+    batch = last.ask("journal.read", {"after_seq": 0, "limit": 10})["body"]["records"]
+    ids = [entry["rec"]["trial_id"] for entry in batch]
+    assert len(ids) == len(set(ids)) == 2
+
+
 FAST = """
 import sys, time
 from hwloop_agent.supervisor import Options, Supervisor

@@ -78,7 +78,7 @@ def _compare(records: Path, effort: Effort, folder: Path) -> None:
     }
     counts = Counter(layer for layers in convolutions.values() for layer in layers)
     tuned, estimated = TvmRuntime(records=records), TvmRuntime(records=None)
-    spent_s = tuned.tune(counts, effort)
+    spent_s = tuned.tune(counts.elements(), effort)
     rows, built_ms = {}, []
     for number, (layer, count) in enumerate(counts.items()):
         began = time.perf_counter()
@@ -116,20 +116,24 @@ def _loaded(artifact: Artifact, path: Path) -> Callable[[], object]:
 
 
 def _take_turns(runs: list[Callable[[], object]]) -> list[float]:
-    """Median over rounds of µs per run; in each round every run gets its turn."""
+    """Median over rounds of µs per run; in each round every run gets its turn.
+
+    In the thread's own processor time: both runtimes compute in the calling thread, and what another program takes of
+    the core counts for neither.
+    """
     bundles = []
     for run in runs:
-        began = time.perf_counter()
+        began = time.thread_time()
         for _ in range(5):
             run()
-        bundles.append(max(3, math.ceil(BUNDLE_S / ((time.perf_counter() - began) / 5))))
+        bundles.append(max(3, math.ceil(BUNDLE_S / ((time.thread_time() - began) / 5))))
     samples: list[list[float]] = [[] for _ in runs]
     for _ in range(ROUNDS):
         for sample, run, bundle in zip(samples, runs, bundles, strict=True):
-            began = time.perf_counter()
+            began = time.thread_time()
             for _ in range(bundle):
                 run()
-            sample.append(1e6 * (time.perf_counter() - began) / bundle)
+            sample.append(1e6 * (time.thread_time() - began) / bundle)
     return [statistics.median(sample) for sample in samples]
 
 

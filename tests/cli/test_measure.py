@@ -134,8 +134,8 @@ def test_nonsense_is_one_line_and_exit_code_2(
         (("measure", "lenet5", "--runtime", "onnxrutime"), "onnxruntime"),
         (("measure", "lenet5", "--runtime", "onnxruntime:int3"), "provider=cpu"),
         (("measure", "lenet5", "--runtime", "onnxruntime:provider=abacus"), "xnnpack"),
-        (("measure", "net.onnx", "--runtime", "onnxruntime:cuda"), "CUDAExecutionProvider"),
-        (("measure", "net.onnx", "--device", "pi"), "pi"),
+        (("measure", "net.onnx", "--runtime", "onnxruntime:cuda", "-o", "state"), "CUDAExecutionProvider"),
+        (("measure", "net.onnx", "--device", "nowhere"), "nowhere"),
         (("measure", "none.onnx"), "none.onnx"),
         (("compare", "net.onnx", "none.json"), "net.onnx"),
     ):

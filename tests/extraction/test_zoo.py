@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from hwloop.extraction import TORCH_EAGER, FusionRules, export_onnx, network_from_onnx
-from hwloop.layers import OPS, Layer, Network
-from hwloop.models import build_model, list_models, model_defaults, settle
-from hwloop.runtimes import TorchRuntime
+from hwloop.layers import Layer
+from hwloop.models import build_model, model_defaults, settle
+from hwloop.runtimes import TorchRuntime, get_runtime
 from tests.extraction.test_fusion import (  # noqa: F401 - a fixture
     as_executed,
     executed_by_hwloop,
@@ -85,35 +85,9 @@ def test_a_network_of_the_zoo_is_read_as_torch_executes_it(name: str):
     assert calls == Counter(layer.op for layer in network_from_onnx(model, rules=TORCH_EAGER).layers)
 
 
-@pytest.mark.parametrize("name", [name for name in list_models() if model_defaults(name).prunable])
-def test_the_widths_of_prunable_networks_can_be_changed(name: str):
-    if name.startswith("resnet1") and name != "resnet18":
-        pytest.skip("the same blocks as those of resnet20")
-    network = network_from_onnx(exported(name)[1])
-    narrower = network.resized(half_of_what_is_free(network))
-    assert narrower.macs < network.macs
-
-
-def half_of_what_is_free(network: Network) -> dict[str, int]:
-    """Half the width of every convolution that only another one reads, so that nothing else must agree."""
-    readers: dict[int, list[Layer]] = {}
-    for node in network.nodes:
-        for source in node.inputs:
-            readers.setdefault(source, []).append(node.layer)
-    found = {}
-    for index, node in enumerate(network.nodes):
-        alone = [layer for layer in readers.get(index, []) if layer.op == "conv" and layer.groups == 1]
-        plain = OPS[node.layer.op].width == "set" and node.layer.groups == 1 and not node.layer.residual
-        if plain and len(alone) == 1 == len(readers[index]) and node.layer.out_channels > 1 and not alone[0].residual:
-            found[node.name] = node.layer.out_channels // 2
-    return found
-
-
 def test_a_constant_that_is_concatenated_is_part_of_the_layer():
     layer = Layer.parse('concat 1x64x192>1x65x192 float32 detail="axis=1 const=0:1x1x192"')
     for runtime in ("onnxruntime", "torch"):
-        from hwloop.runtimes import get_runtime
-
         artifact = get_runtime(runtime).layer(layer)
         assert [one.shape for one in artifact.inputs] == [(1, 64, 192)]
     graph = onnx.load_model_from_string(get_runtime("onnxruntime").layer(layer).data).graph

@@ -1,11 +1,13 @@
 """The registry finds networks by name and by the user's own factories."""
 
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+import hwloop
 from hwloop.errors import ModelError
 from hwloop.models import build_model, list_models, model_defaults, register_model
 
@@ -150,3 +152,28 @@ def test_a_factory_that_cannot_be_used_is_refused_in_one_line(users_folder: Path
     with pytest.raises(ModelError, match=message) as caught:
         build_model(name, num_classes=5, in_channels=2, folder=users_folder)
     assert "\n" not in str(caught.value)
+
+
+def test_modules_of_the_same_name_in_two_folders_are_two(tmp_path: Path) -> None:
+    """Two studies in one process, each with its own mynet.py and helper beside it."""
+    folders = [tmp_path / "first", tmp_path / "second"]
+    for size, folder in enumerate(folders, start=1):
+        (folder / "parts").mkdir(parents=True)
+        (folder / "mynet.py").write_text(
+            "from torch import nn\n\ndef net(num_classes):\n    from parts import sizes\n"
+            "    return nn.Linear(sizes.HIDDEN, num_classes)\n"
+        )
+        (folder / "parts" / "sizes.py").write_text(f"HIDDEN = {size}\n")
+    built = [build_model("mynet:net", num_classes=3, in_channels=1, folder=folders[at]) for at in (0, 1, 0, 1)]
+    assert [network.in_features for network in built] == [1, 2, 1, 2]
+
+
+def test_modules_that_were_there_before_are_never_taken_away(tmp_path: Path) -> None:
+    """A study beside hwloop's own sources, or beside a virtual environment."""
+    kept = ("hwloop", "torch", "numpy", "pytest")
+    before = {name: module for name, module in sys.modules.items() if name.partition(".")[0] in kept}
+    (tmp_path / "anothernet.py").write_text("from torch import nn\n\ndef net():\n    return nn.Identity()\n")
+    for folder in (Path(hwloop.__file__).parent.parent, tmp_path):
+        name = "anothernet:net" if folder == tmp_path else "hwloop.models.lenet:LeNet5"
+        build_model(name, num_classes=3, in_channels=1, folder=folder)
+    assert all(sys.modules[name] is module for name, module in before.items())

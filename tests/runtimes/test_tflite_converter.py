@@ -30,6 +30,7 @@ class Wave(nn.Module):
         return maps.mean((2, 3)), maps
 
 
+@pytest.mark.slow  # torch.export, JAX and MLIR take their time
 def test_a_network_with_an_unknown_operator_goes_through_the_converter(tmp_path):
     pytest.importorskip("litert_torch", reason="the converter is not installed (make extras)")
     module = Wave().train()

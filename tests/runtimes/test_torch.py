@@ -166,8 +166,7 @@ def damaged(**changes: Any) -> bytes:
         (damaged(calls=[{"op": "relu.default", "args": [{"value": 7}]}]), InvalidArtifactError, "range"),
         (damaged(calls=[{"op": "from_file.default", "args": ["/etc/passwd"]}]), InvalidArtifactError, "text"),
         (damaged(calls=[{"op": "sum.default", "args": [{"import": "os"}]}]), InvalidArtifactError, "import"),
-        (damaged(calls=[{"op": "zeros.default", "args": [[1]], "kwargs": {"dtype": {"dtype": "ops"}}}]),)
-        + (InvalidArtifactError, "dtype"),
+        (damaged(calls=[{"op": "relu.default", "args": [{"dtype": "ops"}]}]), InvalidArtifactError, "dtype"),
         (damaged(calls=[{"op": "future_attention.default", "args": []}]), UnsupportedError, "no operator aten.future"),
         (damaged(calls=[{"op": "relu.__call__", "args": []}]), UnsupportedError, "no operator"),
         (damaged(tensors=[{"dtype": "float32", "shape": [1 << 20], "offset": 0}]), InvalidArtifactError, "damaged"),

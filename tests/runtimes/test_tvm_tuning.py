@@ -89,7 +89,7 @@ def test_the_same_geometry_is_one_task_whatever_is_fused_and_other_layers_have_n
     ]
     found = tasks_of_layers(map(Layer.parse, keys))
     assert [task.key for task in found] == [
-        "conv 1x16x8x8>1x16x8x8 k3x3 s1x1 p1x1x1x1 d1x1 g1",
+        *("conv 1x16x8x8>1x16x8x8 k3x3 s1x1 p1x1x1x1 d1x1 g1",) * 2,
         "dense 7x32>7x16",
     ]
 
@@ -138,6 +138,10 @@ def test_no_search_begins_behind_the_time_limit_and_the_costly_come_first() -> N
     tuner.tune([POINT, CONV, DENSE], bench, Effort(trials=4, seconds=1.0), bench.clock)
     assert {key for key, _ in bench.timed} == {CONV.key}
     assert CONV.macs > POINT.macs > DENSE.macs
+    bench.timed.clear()
+    often = [CONV] + [POINT] * 6
+    Tuner(AVX2, Records(None, "here")).tune(often, bench, Effort(trials=4, seconds=1.0), bench.clock)
+    assert {key for key, _ in bench.timed} == {POINT.key}
 
 
 def test_what_cannot_be_compiled_is_noted_and_never_chosen() -> None:

@@ -32,8 +32,8 @@ def task_of(layer: Layer) -> Task | None:
 
 
 def tasks_of_layers(layers: Iterable[Layer]) -> list[Task]:
-    """The distinct tasks of layers, in order."""
-    return list(dict.fromkeys(task for task in map(task_of, layers) if task is not None))
+    """The tasks of layers, in order; equal ones as often as they occur."""
+    return [task for task in map(task_of, layers) if task is not None]
 
 
 def layer_of(task: Task) -> Layer:

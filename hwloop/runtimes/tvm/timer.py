@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, Protocol
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol
 
 import numpy as np
 
@@ -15,7 +17,7 @@ from hwloop.runtimes.tvm.target import TvmTarget
 from hwloop.runtimes.tvm.task import ConvTask, Task
 
 REPEATS = 5
-BUNDLE_MS = 1
+BUNDLE_S = 0.001
 """Runs are bundled until they last this long."""
 
 
@@ -30,28 +32,42 @@ class Timer(Protocol):
 class HostTimer:
     """Compiles and runs schedules in this process, one thread, and takes the shortest of a few bundles of runs.
 
-    The shortest, because all that another program on the machine can do is to make a run longer, and schedules of one
-    task do the same work. The bundles of all schedules take turns.
+    The shortest, and in the thread's own processor time, because all that other programs on the machine can do is to
+    make a run longer, and schedules of one task do the same work. The bundles of all schedules take turns.
     """
 
-    def __init__(self, target: TvmTarget) -> None:
-        """Time for `target`, which must be this machine."""
+    def __init__(self, target: TvmTarget, clock: Callable[[], float] = time.thread_time) -> None:
+        """Time for `target`, which must be this machine, by `clock` (seconds)."""
         if not target.host:
             raise ValueError(f"{target.text} is not this machine: its schedules are timed as artifacts on the device")
-        self._target = target
+        self._target, self._clock = target, clock
         load().get_global_func("runtime.config_threadpool")(1, 1)
 
     def __call__(self, task: Task, schedules: Sequence[Schedule]) -> list[float]:
         """See `Timer`."""
         runs = [self._prepare(task, schedule) for schedule in schedules]
+        bundles = [0 if run is None else self._bundle(run) for run in runs]
         best = [math.inf] * len(runs)
         for _ in range(REPEATS):
             for index, run in enumerate(runs):
                 if run is not None:
-                    best[index] = min(best[index], run())
+                    best[index] = min(best[index], self._seconds(run, bundles[index]) / bundles[index] * 1e6)
         return best
 
-    def _prepare(self, task: Task, schedule: Schedule) -> Any:
+    def _bundle(self, run: Callable[[], object]) -> int:
+        """How many runs last `BUNDLE_S`, after a warm-up."""
+        count = 1
+        while self._seconds(run, count) < BUNDLE_S and count < 10_000:
+            count *= 2
+        return count
+
+    def _seconds(self, run: Callable[[], object], count: int) -> float:
+        began = self._clock()
+        for _ in range(count):
+            run()
+        return self._clock() - began
+
+    def _prepare(self, task: Task, schedule: Schedule) -> Callable[[], object] | None:
         tvm = load()
         lanes = self._target.unit.lanes
         try:
@@ -69,5 +85,4 @@ class HostTimer:
             arrays.append(random.standard_normal(task.output_shape, dtype=np.float32))
         arrays.append(np.zeros(task.output_shape, np.float32))
         values = [tvm.runtime.tensor(array, tvm.cpu()) for array in arrays]
-        evaluate = compiled.mod.time_evaluator("main", tvm.cpu(), number=1, repeat=1, min_repeat_ms=BUNDLE_MS)
-        return lambda: float(evaluate(*values).mean) * 1e6
+        return partial(compiled["main"], *values)

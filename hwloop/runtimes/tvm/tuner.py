@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -78,10 +79,10 @@ class Tuner:
     ) -> float:
         """Time schedules until every task has had its trials or the time is over.
 
-        The most expensive tasks come first, so that a budget that runs out leaves the cheap ones to transfer.
+        Tasks with the most work come first, so that a budget that runs out leaves the cheap ones to transfer.
 
         Args:
-            tasks: what will be compiled; the same geometry twice is timed once.
+            tasks: what will be compiled, as often as it occurs; the same geometry is timed once.
             timer: times schedules on the target.
             effort: limits; a task that was begun is finished, which takes seconds.
             clock: seconds.
@@ -90,8 +91,8 @@ class Tuner:
             Seconds spent.
         """
         began = clock()
-        distinct = {task.plain.key: task.plain for task in tasks}
-        for task in sorted(distinct.values(), key=lambda one: -one.macs):
+        count = Counter(task.plain for task in tasks)
+        for task in sorted(count, key=lambda one: (-one.macs * count[one], one.key)):
             if clock() - began >= effort.seconds:
                 break
             self._search(task, timer, effort.trials)

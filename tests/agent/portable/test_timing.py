@@ -123,7 +123,7 @@ class StopTest(unittest.TestCase):
         self.assertTrue(all(abs(sample - 10_000) < 3 for sample in found.samples_ns))
         self.assertEqual(found.runs_per_block, 30)
 
-    def test_the_bootstrap_is_asked_rarely(self):
+    def test_the_interval_is_asked_for_rarely(self):
         asked = []
         rule = timing.StopRule(SPEC)
         original = rule._is_narrow

@@ -29,7 +29,7 @@ NAMESPACES = ("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", 
 INIT = ("sh", "-c", '"$@"; exit $?', "sh")
 # The longest pause after the host has journalled the trial at which a fault is due: about one trial and a half.
 PAUSE_S = 0.4
-STALL_S = 150.0
+STALL_S = 240.0
 OFFSET = 3  # trials at the end of a campaign that are left alone, so that every moment is one of the campaign
 
 
@@ -84,11 +84,29 @@ def unable() -> str:
 def enter(
     fault: str, moments: int, trials: int, seed: int, keep: Path | None = None, timeout_s: float = 900
 ) -> Outcome:
-    """Run one fault in a chamber; see `main` for the arguments."""
+    """Run one fault in a chamber.
+
+    Args:
+        fault: its name in `FAULTS`.
+        moments: how often it strikes.
+        trials: of the campaign.
+        seed: of the moments.
+        keep: a folder that gets what the campaign leaves: journals, table, logs.
+        timeout_s: when it is given up.
+    """
+    with tempfile.TemporaryDirectory(prefix="hwloop-fault-") as folder:
+        scene = Path(folder) / "scene"
+        outcome = _enter(fault, moments, trials, seed, scene, timeout_s)
+        if keep is not None and scene.exists():
+            shutil.copytree(scene, keep / fault, dirs_exist_ok=True, symlinks=True)
+    return outcome
+
+
+def _enter(fault: str, moments: int, trials: int, seed: int, scene: Path, timeout_s: float) -> Outcome:
     words = [sys.executable, "-m", "tests.boards.faults.chamber", fault, str(moments), str(trials), str(seed)]
-    words += [str(keep)] if keep is not None else []
+    words.append(str(scene))
     began = time.monotonic()
-    outcome = Outcome(fault, FAULTS[fault].title, moments, trials)  # type: ignore[attr-defined]
+    outcome = Outcome(fault, FAULTS[fault].title, moments, trials)
     try:
         done = subprocess.run(
             [*NAMESPACES, *INIT, *words],
@@ -142,8 +160,8 @@ def run(fault: Fault, outcome: Outcome, folder: Path, seed: int) -> None:
         outcome.error = str(error)
     finally:
         scene.close()
+        scene.take_snapshot("at the end")  # what the fault has made, such as the board's disk, goes next
         fault.close()
-    scene.take_snapshot("at the end")
     table = json.loads(scene.config.table.read_text()) if scene.config.table.exists() else {}
     verdict = judge(scene.snapshots, table, plan)
     outcome.finished = verdict.finished
@@ -153,19 +171,12 @@ def run(fault: Fault, outcome: Outcome, folder: Path, seed: int) -> None:
     outcome.effects = fault.effects(scene)
 
 
-def main(fault: str, moments: str, trials: str, seed: str, keep: str = "") -> None:
-    """Run one fault; `keep` is a folder that gets what it leaves (journals, logs)."""
-    outcome = Outcome(fault, "", int(moments), int(trials))
+def main(fault: str, moments: str, trials: str, seed: str, folder: str) -> None:
+    """Run one fault inside the chamber; `folder` gets what it leaves."""
     chosen = FAULTS[fault]()
-    outcome.title = chosen.title
+    outcome = Outcome(fault, chosen.title, int(moments), int(trials))
     ip("link set lo up")
-    folder = Path(tempfile.mkdtemp(prefix="hwloop-fault-"))
-    try:
-        run(chosen, outcome, folder / "scene", int(seed))
-        if keep:
-            shutil.copytree(folder / "scene", Path(keep) / fault, dirs_exist_ok=True, symlinks=True)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    run(chosen, outcome, Path(folder), int(seed))
     print(json.dumps(asdict(outcome)))
 
 

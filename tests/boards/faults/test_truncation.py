@@ -141,9 +141,9 @@ def test_the_devices_journal_torn_anywhere_loses_the_torn_record_alone(folder: P
 def test_both_journals_torn_anywhere_cost_the_torn_trial_and_no_other(folder: Path, few_journals: Journals) -> None:
     last = read_journal(few_journals.host)[0][-1]["trial_id"]
     assert read_journal(few_journals.device)[0][-1]["trial_id"] == last
-    # Every byte of one of them is above; here the two are torn in different places, at every fifth byte.
+    # Every byte of one of them is above; here the two are torn in different places, at every twenty-fifth byte.
     pairs = zip(tears(few_journals.host), reversed(list(tears(few_journals.device))), strict=False)
-    for torn_host, torn_device in itertools.islice(pairs, 0, None, 5):
+    for torn_host, torn_device in itertools.islice(pairs, 0, None, 25):
         ran, host, device = resume(folder, torn_host, torn_device, few_journals)
         assert ran == [last]
         assert (host, device) == (few_journals.host, few_journals.device), "byte for byte"
