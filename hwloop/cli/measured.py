@@ -81,9 +81,7 @@ def _show_profile(profile: Profile, console: Console) -> None:
         soft_wrap=True,
     )
     if not profile.trusted:
-        console.print(
-            "[yellow]the profiler slows this network down too much: its rows are no costs of layers[/]", highlight=False
-        )
+        console.print(f"[yellow]the rows are no costs of layers:[/] {escape(profile.doubt)}", highlight=False)
     table = _table(("operator", "kind", "ms", "share", "layer"))
     for row in profile.rows:
         share = f"{100 * row.latency_ms / profile.sum_ms:.1f} %" if profile.sum_ms else "–"

@@ -198,12 +198,12 @@ class Execution:
         fetched = session.finished()
         for record in fetched:
             trial_id = record["trial_id"]
-            self.store.add(record)  # all of them: what is acknowledged below must be here
             if trial_id in pending:
+                self.store.add(record)
                 del pending[trial_id]
                 step.advance(1, "measured before, fetched now")
-        if fetched:
-            session.acknowledge(session.last_seq)
+            elif anchor.position_of(record, self._salt) is not None:
+                self.store.add(record)
         hello, flight, known_boot = session.hello, self._flight, self._boot_id
         self._flight, self._boot_id = None, hello.boot_id or known_boot
         has_record = {record["trial_id"] for record in fetched}

@@ -1,6 +1,7 @@
 """One network in context: end to end, layer by layer, profiled, with its memory; and two of them compared."""
 
 from hwloop.profiling.comparison import Comparison, compare
+from hwloop.profiling.fusion import PairVerdict, judge_pair
 from hwloop.profiling.measuring import Wanted, add_layers, measure_network
 from hwloop.profiling.model import Model, OnnxModel, OwnFile, TorchModel, open_model
 from hwloop.profiling.result import (
@@ -25,6 +26,7 @@ __all__ = [
     "NetworkResult",
     "OnnxModel",
     "OwnFile",
+    "PairVerdict",
     "Profile",
     "ProfileRow",
     "Timing",
@@ -33,6 +35,7 @@ __all__ = [
     "add_layers",
     "as_json",
     "compare",
+    "judge_pair",
     "load_results",
     "measure_network",
     "open_model",

@@ -23,8 +23,8 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "concat": ("concat", "aten::cat"),
     "softmax": ("softmax",),
     "norm": ("norm",),
-    "move": ("transpose", "permute", "slice", "pad", "resize", "upsample", "reshape", "flatten"),
-    "point": ("add", "sub", "mul", "div", "clip", "clamp", "erf", *ACTIVATIONS),
+    "move": ("transpose", "permute", "slice", "pad", "resize", "upsample", "reshape", "flatten", "select"),
+    "point": ("add", "sub", "mul", "div", "clip", "clamp", "erf", "hardswish", *ACTIVATIONS),
 }
 """Kinds of work, with words by which a runtime's operators show them; the first kind that fits is meant, so that a
 fused "conv2d_add_relu" is a convolution."""

@@ -202,7 +202,11 @@ def _profile(artifact: Artifact | None, network: Network | None, clean: Timing, 
     found = record.get("profile")
     if found is None or not measured.usable:
         return Profile(status=measured.status, reasons=measured.reasons, clean_ms=clean.latency_ms)
-    names = onnx_names(artifact.data, network) if network and artifact.suffix == ".onnx" else {}
+    names: dict[str, int] = {}
+    if network and artifact.suffix == ".onnx":
+        names = onnx_names(artifact.data, network)
+    elif network and artifact.suffix == ".calls":  # torch's rows carry the paths of their modules
+        names = {node.name: index for index, node in enumerate(network.nodes)}
     rows = found["rows"]
     owners = map_rows(rows, network, names) if network else [None] * len(rows)
     return Profile(

@@ -9,7 +9,7 @@ from typing import Any
 from hwloop.layers import Layer, Network
 from hwloop.profiling.result import Bytes, ProfileRow
 
-SHAPES = "computed from the shapes"
+SHAPES = "computed from the shapes, as float32"
 PEAK, BASE, MODEL, WEIGHTS, PLANNED, BEYOND = (
     "peak resident set",
     "runtime's base",

@@ -15,6 +15,8 @@ from hwloop.measurement import USABLE, Measurement
 
 OVERHEAD_LIMIT = 0.30
 """A profile that slows the network down by more than this says nothing about single layers."""
+SUM_LIMIT = 1.05
+"""Rows that together take longer than the run they are parts of, by more than this, were disturbed."""
 
 
 class _Data(BaseModel):
@@ -145,9 +147,22 @@ class Profile(_Data):
         return self.profiled_ms / self.clean_ms - 1
 
     @property
+    def doubt(self) -> str:
+        """Why the rows are not to be read as costs of layers; "" when they are."""
+        if not self.rows or self.profiled_ms is None:
+            return "there are no rows"
+        if self.overhead is None:
+            return "what the profiler costs is not known: the network has no latency without it"
+        if self.overhead > OVERHEAD_LIMIT:
+            return f"the profiler slows the network down by more than {100 * OVERHEAD_LIMIT:.0f} %"
+        if self.sum_ms > SUM_LIMIT * self.profiled_ms:
+            return "together they take longer than the network, so single ones were interrupted"
+        return ""
+
+    @property
     def trusted(self) -> bool:
         """Whether the rows may be read as costs of layers."""
-        return self.overhead is not None and self.overhead <= OVERHEAD_LIMIT and bool(self.rows)
+        return not self.doubt
 
 
 class NetworkResult(_Data):
@@ -241,6 +256,7 @@ def as_json(result: NetworkResult | Collection) -> str:
                 "profile_unmapped_share": one.profile.unmapped_share,
                 "profile_overhead": one.profile.overhead,
                 "profile_trusted": one.profile.trusted,
+                "profile_doubt": one.profile.doubt,
             }
     return json.dumps(data, indent=1, allow_nan=False)
 

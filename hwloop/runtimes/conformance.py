@@ -106,7 +106,10 @@ def check_runtime(
     for layer in layers:
         findings, artifact = _layer(runtime, run, layer)
         found += findings
-        ran = ran or artifact
+        if ran is None and artifact is not None:
+            same = runtime.layer(layer).sha256 == artifact.sha256
+            found.append(_finding("same bytes", layer.key, same, "two artifacts of one layer and seed differ"))
+            ran = artifact
     for network in networks:
         found += _network(runtime, run, network)
     if ran is not None:
@@ -127,8 +130,7 @@ def _layer(runtime: Runtime, run: Run, layer: Layer) -> tuple[list[Finding], Art
         named = layer.key in str(error)
         text = str(error) if named else f"the refusal does not name the layer: {error}"
         return [Finding("layer", layer.key, "unsupported" if named else "failed", text)], None
-    same = runtime.layer(layer).sha256 == artifact.sha256
-    found = [_finding("same bytes", layer.key, same, "two artifacts of one layer and seed differ")]
+    found: list[Finding] = []
     if artifact.runtime != runtime.name or artifact.label != layer.key:
         return [*found, Finding("layer", layer.key, "failed", f"is labelled {artifact.runtime} {artifact.label}")], None
     record = run(keeping(artifact), 1)

@@ -119,7 +119,8 @@ def _elementwise(build: ModelBuilder, *data: str) -> str:
 
 def _concat(build: ModelBuilder, *data: str) -> str:
     axis, operands = concat_operands(build.layer)
-    return build.node("Concat", *(data[one] if isinstance(one, int) else build.constant(one) for one in operands), axis=axis)
+    names = (data[one] if isinstance(one, int) else build.constant(one) for one in operands)
+    return build.node("Concat", *names, axis=axis)
 
 
 def _batch_norm(build: ModelBuilder, data: str) -> str:

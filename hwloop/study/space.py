@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from hwloop.extraction import network_from_torch
+from hwloop.extraction import FusionRules, network_from_torch
 from hwloop.layers import Network, ScalableNetwork
 from hwloop.progress import Progress
 from hwloop.pruning import PruningSpace, SurgeryPlan, plan_surgery, pruning_space
@@ -34,8 +34,8 @@ class Moves:
         return replace(self, space=self.space.with_grain(grain))
 
 
-def find_moves(config: StudyConfig, base: Base, study: StudyDirectory, progress: Progress) -> Moves:
-    """Find the groups of coupled channels and read the base network's layers; the grain is still 1.
+def find_moves(config: StudyConfig, base: Base, rules: FusionRules, study: StudyDirectory, progress: Progress) -> Moves:
+    """Find the groups of coupled channels, and the base network's layers as `rules` join them; the grain is still 1.
 
     The space and the channel order are kept in ``space.json``: with the base weights and a candidate's text they
     rebuild any network of the study.
@@ -54,7 +54,7 @@ def find_moves(config: StudyConfig, base: Base, study: StudyDirectory, progress:
         study.write_json("space.json", {"space": space.to_record(), "order": surgery.order})
     for fixed in space.fixed:
         progress.say(f"{fixed.name} keeps its width: {fixed.reason}")
-    network = network_from_torch(base.module, base.input_shape)
+    network = network_from_torch(base.module, base.input_shape, rules=rules)
     for node in network.unsupported:
         progress.say(f"layer {node.name} cannot be measured ({node.layer.detail}); latencies leave it out")
     return Moves(space, surgery, network, ScalableNetwork(network, [g.roots for g in space.groups]))

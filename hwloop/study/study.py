@@ -93,8 +93,9 @@ def _run(
     runtime = get_runtime(config.measurement.runtime)
     bench = Bench(device, f"study-{config.fingerprint[:16]}", store, plan_of(config), progress)
     identity = bench.identify(study.path("device.json"))
+    runtime = runtime.for_device(identity.facts)
 
-    moves = find_moves(config, base, study, progress)
+    moves = find_moves(config, base, runtime.fusion, study, progress)
     grain = _grain(config, moves, runtime, bench, study, progress)
     moves = moves.with_grain(grain.grain)
     if moves.space.size < SMALLEST_SPACE:

@@ -14,6 +14,7 @@ from tests.benchmarks import (
     agent_start,
     artifacts,
     cost,
+    pairs,
     prediction,
     ssh_connect,
     staircase,
@@ -27,6 +28,7 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
     "agent-start": agent_start.main,
     "artifacts": artifacts.main,
     "cost": cost.main,
+    "pairs": pairs.main,
     "prediction": prediction.main,
     "ssh-connect": ssh_connect.main,
     "staircase": staircase.main,
@@ -36,7 +38,7 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
     "zoo": zoo.main,
 }
 #: Take ten minutes and more of a machine on which nothing else runs: by name only.
-LONG = ("staircase", "trust", "tvm-ratio", "zoo")
+LONG = ("pairs", "staircase", "trust", "tvm-ratio", "zoo")
 
 
 def main() -> None:

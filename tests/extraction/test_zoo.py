@@ -22,7 +22,12 @@ from tests.extraction.test_fusion import (  # noqa: F401 - a fixture
 )
 from tests.runtimes.test_torch import head
 
-WIDER = ["efficientnet_b0", "googlenet", "mobilenet_v1", "mobilenet_v2", "resnet18", "resnet50"]
+SLOW = pytest.mark.slow
+WIDER = [
+    *("efficientnet_b0", "googlenet", "mobilenet_v2", "resnet18"),
+    *(pytest.param(name, marks=SLOW) for name in ("mobilenet_v1", "resnet50")),
+]
+CALLED_TOO = ["mobilenet_v2", *(pytest.param(name, marks=SLOW) for name in ("efficientnet_b0", "googlenet"))]
 
 
 def exported(name: str, **arguments: int) -> tuple[torch.nn.Module, bytes]:
@@ -75,7 +80,7 @@ CALLED = {
 }
 
 
-@pytest.mark.parametrize("name", ["efficientnet_b0", "googlenet", "mobilenet_v2"])
+@pytest.mark.parametrize("name", CALLED_TOO)
 def test_a_network_of_the_zoo_is_read_as_torch_executes_it(name: str):
     module, model = exported(name)
     calls = Counter(

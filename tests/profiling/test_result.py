@@ -64,6 +64,13 @@ def test_rows_are_costs_of_layers_only_while_the_overhead_is_small(profiled_ms: 
     assert Profile(status="ok", profiled_ms=profiled_ms, clean_ms=10.0, rows=(row(1, "a"),)).trusted == trusted
 
 
+def test_rows_that_take_longer_than_the_network_are_not_trusted() -> None:
+    assert Profile(status="ok", profiled_ms=10.0, clean_ms=10.0, rows=(row(6, "a"), row(4, "b"))).trusted
+    longer = Profile(status="ok", profiled_ms=10.0, clean_ms=10.0, rows=(row(7, "a"), row(4, "b")))
+    assert not longer.trusted
+    assert "interrupted" in longer.doubt
+
+
 def test_a_profile_without_rows_is_not_trusted() -> None:
     assert not Profile(status="unsupported", reasons=("litert has no profiler",)).trusted
 

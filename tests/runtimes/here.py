@@ -16,18 +16,36 @@ from hwloop_agent.runtimes import RUNTIMES, InvalidArtifactError, UnsupportedErr
 PACKAGES = {"onnxruntime": "onnxruntime", "litert": "ai_edge_litert", "torch": "torch", "tvm": "tvm"}
 """What a runtime of the agent needs in this environment."""
 
+COMPILED = ("tvm",)
+"""Each layer takes a compiler a good part of a second, so that only some are tried on every change."""
+FEW = 12
+
+
+def _where_installed(name: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(
+        importlib.util.find_spec(PACKAGES[name]) is None, reason=f"{PACKAGES[name]} is not installed"
+    )
+
+
 every_runtime = pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(
-            name,
-            marks=pytest.mark.skipif(
-                importlib.util.find_spec(PACKAGES[name]) is None, reason=f"{PACKAGES[name]} is not installed"
-            ),
-        )
-        for name in list_runtimes()
-    ],
+    "name", [pytest.param(name, marks=_where_installed(name)) for name in list_runtimes()]
 )
+
+
+def every_runtime_with(keys: list[str]) -> pytest.MarkDecorator:
+    """Every runtime with every layer; those of a runtime that compiles are slow beyond the first few."""
+    return pytest.mark.parametrize(
+        ("name", "key"),
+        [
+            pytest.param(
+                name,
+                key,
+                marks=[_where_installed(name), *([pytest.mark.slow] if name in COMPILED and at >= FEW else [])],
+            )
+            for name in list_runtimes()
+            for at, key in enumerate(keys)
+        ],
+    )
 
 
 def runner(folder: Path) -> Run:

@@ -4,6 +4,7 @@ networks have.
 
 from __future__ import annotations
 
+from hypothesis import assume
 from hypothesis import strategies as st
 
 from hwloop.layers import ACTIVATIONS, Layer
@@ -96,6 +97,17 @@ def convolutions(draw_from):
     padding = tuple(draw_from(st.integers(0, kernel[axis % 2] // 2)) for axis in range(4))
     size = [draw_from(st.integers(max(1, span[axis] - padding[axis] - padding[axis + 2]), 14)) for axis in (0, 1)]
     output = [(size[at] + padding[at] + padding[at + 2] - span[at]) // stride[at] + 1 for at in (0, 1)]
+    # Otherwise a kernel can see nothing but padding, and an output that is exactly 0 is no sane number.
+    assume(
+        all(
+            any(
+                0 <= place * stride[at] - padding[at] + tap * dilation[at] < size[at]
+                for place in range(output[at])
+                for tap in range(kernel[at])
+            )
+            for at in (0, 1)
+        )
+    )
     return Layer(
         "conv",
         ((1, inner, *size),),

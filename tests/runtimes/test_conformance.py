@@ -29,7 +29,7 @@ from hwloop.runtimes.conformance import Example, Finding, check_runtime, failure
 from hwloop.runtimes.reference import fed, layer_outputs
 from hwloop_agent import protocol
 from hwloop_agent.runtimes import RUNTIMES
-from tests.runtimes.here import PACKAGES, every_runtime, runner
+from tests.runtimes.here import PACKAGES, every_runtime, every_runtime_with, runner
 from tests.runtimes.layers import LAYERS, REFUSED, convolutions, refusal
 
 TIMING = {
@@ -85,8 +85,7 @@ def test_every_runtime_passes_the_suite_that_ships(name: str, tmp_path: Path, sm
     assert wanted <= checks
 
 
-@every_runtime
-@pytest.mark.parametrize("key", LAYERS)
+@every_runtime_with(LAYERS)
 def test_every_layer_computes_what_torch_computes_or_is_refused_with_a_reason(
     name: str, key: str, tmp_path: Path
 ) -> None:
@@ -98,7 +97,7 @@ def test_every_layer_computes_what_torch_computes_or_is_refused_with_a_reason(
 
 
 @every_runtime
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(layer=convolutions(), seed=st.integers(0, 3))
 def test_every_convolution_computes_what_torch_computes(name: str, layer: Layer, seed: int, tmp_path: Path) -> None:
     layer = replace(layer, activation=layer.activation if seed else "")

@@ -202,7 +202,7 @@ def test_a_profile_names_every_call_in_order_and_its_module(net, tmp_path):
     found = runtime.profile()
     assert found["runs"] == 3
     assert [(row["name"], row["op"]) for row in found["rows"]][:4] == [
-        *(("conv", "conv2d"), ("relu", "relu"), ("twice", "conv2d"), ("twice", "conv2d")),
+        *(("conv", "aten::conv2d"), ("relu", "aten::relu"), ("twice", "aten::conv2d"), ("twice", "aten::conv2d")),
     ]
     assert all(row["ns"] > 0 and row["calls"] == 1 for row in found["rows"])
 

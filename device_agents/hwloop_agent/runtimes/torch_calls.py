@@ -134,7 +134,7 @@ class TimedCalls:
         rows = [
             {
                 "name": node.meta["label"],
-                "op": getattr(node.target, "__name__", "").split(".")[0],
+                "op": "aten::" + getattr(node.target, "__name__", "").split(".")[0],
                 "ns": round(spent / max(self.runs, 1), 1),
                 "calls": 1,
             }

@@ -72,6 +72,8 @@ def compile_module(module: Any, target: TvmTarget, choose: Choose | None, label:
         with target.to_tvm():
             passes = tvm.transform.Sequential(
                 [
+                    # Exponentials by polynomials, as vectors; otherwise every value is a call of the C library.
+                    transform.FastMathTransform(),
                     transform.LegalizeOps(),
                     transform.AnnotateTIROpPattern(),
                     transform.FoldConstant(),

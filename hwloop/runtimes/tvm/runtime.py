@@ -185,9 +185,10 @@ class TvmRuntime(Runtime):
         if self.schedules == DEFAULT:
             data, choices = compile_module(module, target, None, label), []
         else:
-            choose = choose or self.tuner.choose
-            choices = [choose(task) for task in tasks_of(module)]
-            data = compile_module(module, target, lambda task: choose(task).schedule, label)
+            tasks = tasks_of(module)
+            chosen = {task: (choose or self.tuner.choose)(task) for task in dict.fromkeys(tasks)}
+            choices = [chosen[task] for task in tasks]
+            data = compile_module(module, target, lambda task: chosen[task].schedule, label)
         options = {**described(choices), "target": target.text, "tvm": str(load().__version__)}
         return Artifact(data, SUFFIX, self.name, inputs, options, label, variant=self.variant)
 

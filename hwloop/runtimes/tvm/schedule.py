@@ -83,6 +83,14 @@ class VectorUnit:
     registers: int
 
 
+ITEM = 4
+"""Bytes of a float32."""
+NEAR_BYTES = 256 * 1024
+"""What stays in the near caches of common processors; a guess, as all here."""
+FAR_BYTES_PER_CYCLE = 8.0
+"""At which pace the rest comes."""
+
+
 def candidates(task: Task, unit: VectorUnit) -> list[Schedule]:
     """Every schedule that is worth a trial.
 
@@ -173,12 +181,33 @@ def estimate(task: Task, schedule: Schedule, unit: VectorUnit) -> float:
     """A guess at the time of a schedule, in cycles: what orders untried schedules, and nothing else.
 
     Counts, per step of the reduction: multiply-adds (two a cycle, with a latency of four that few accumulators do not
-    hide), loads (two a cycle), all multiplied by the number of tiles, whose overlap counts; and the stores.
+    hide), loads (two a cycle), all multiplied by the number of tiles, whose overlap counts; the stores; and what is
+    read from beyond the near caches again and again.
     """
     steps, tiles, loads, stores = _work(task, schedule, unit)
     sums = schedule.accumulators
     per_step = max(sums / 2, loads / 2, 4.0 if sums < 8 else 0.0)
-    return tiles * (steps * per_step + stores + 10)
+    return tiles * (steps * per_step + stores + 10) + _far_bytes(task, schedule, unit) / FAR_BYTES_PER_CYCLE
+
+
+def _far_bytes(task: Task, schedule: Schedule, unit: VectorUnit) -> float:
+    """Bytes that do not stay near between two passes of the outer loop over tiles: weights, or the input."""
+    if isinstance(task, DenseTask):
+        outputs, positions, source = task.columns, task.rows, task.rows * task.inner * ITEM
+        per_tile, places = schedule.channels * unit.lanes, schedule.rows
+    else:
+        outputs, positions = task.group_filters, math.prod(task.output_size)
+        source = math.prod(task.input_shape) * ITEM
+        wide = schedule.kind != "packed"
+        per_tile = schedule.channels * (1 if wide else unit.lanes)
+        places = schedule.rows * schedule.columns * (unit.lanes if wide else 1)
+    weights = math.prod(task.weight_shape) * ITEM
+    filter_passes, place_passes = math.ceil(outputs / per_tile), math.ceil(positions / places)
+    if schedule.order == "inner":  # all weights for each place
+        return weights * place_passes if weights > NEAR_BYTES else weights
+    own = weights / filter_passes  # the weights of one tile, for each place; the whole input for each such tile
+    again = source * filter_passes if source > NEAR_BYTES else source
+    return again + (weights * place_passes if own > NEAR_BYTES else weights)
 
 
 def _work(task: Task, schedule: Schedule, unit: VectorUnit) -> tuple[float, int, float, float]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hwloop.runtimes.tvm.extra import load
-from hwloop.runtimes.tvm.graph import Array, constant, constant_of, name_of, rebuild, replaced, scalar_of
+from hwloop.runtimes.tvm.graph import Array, constant, constant_of, dtype_of, name_of, rebuild, replaced, scalar_of
 
 BOUNDS = {"maximum": "maximum", "minimum": "minimum"}
 """Functions that TVM's importer writes for the bounds of a Clip, and the operators that they are."""
@@ -41,6 +41,8 @@ def _emit(builder: Any, binding: Any, known: dict[Any, Any]) -> Any:
         return constant(_FOLD[name](value))
     if name == "relax.nn.max_pool2d" and _does_nothing(value.attrs):
         return value.args[0]
+    if name == "relax.sigmoid" and dtype_of(value.args[0]) == "float32":
+        return _sigmoid(builder, value.args[0])
     if name == "relax.nn.batch_norm" and all(constant_of(one) is not None for one in value.args[1:]):
         return _normalised(builder, value)
     bound = _bound(value) if name == "relax.call_tir" else None
@@ -48,6 +50,14 @@ def _emit(builder: Any, binding: Any, known: dict[Any, Any]) -> Any:
         operator, operand, limit = bound
         return builder.emit(getattr(relax.op, operator)(operand, relax.const(limit, "float32")))
     return builder.emit(value)
+
+
+def _sigmoid(builder: Any, value: Any) -> Any:
+    """A sigmoid by the hyperbolic tangent, of which TVM has a rational approximation that vectors can compute."""
+    relax = load("tvm.relax")
+    half = relax.const(0.5, "float32")
+    curve = builder.emit(relax.op.tanh(builder.emit(relax.op.multiply(value, half))))
+    return builder.emit(relax.op.add(builder.emit(relax.op.multiply(curve, half)), half))
 
 
 def _normalised(builder: Any, call: Any) -> Any:

@@ -113,7 +113,7 @@ class VerdictTest(unittest.TestCase):
         record = build_record(Start("id", GOOD, "now", None), {}, {"status": "crashed", "reasons": ["x"]}, None)
         for name in ("latency", "memory", "conditions", "phases_s", "signal", "exit_code", "clock_synced"):
             self.assertIsNone(record[name])
-        self.assertEqual(record["runtime"], {"name": "onnxruntime", "version": None})
+        self.assertEqual(record["runtime"], {"name": "onnxruntime", "version": None, "installed": None})
 
     def test_signals_have_names(self):
         self.assertEqual(signal_name(4), "SIGILL")

@@ -53,5 +53,5 @@ def journals(tmp_path_factory: pytest.TempPathFactory) -> Journals:
 
 @pytest.fixture(scope="session")
 def few_journals(tmp_path_factory: pytest.TempPathFactory) -> Journals:
-    """Of a campaign of three trials."""
-    return measure(tmp_path_factory.mktemp("few"), subjects(3))
+    """Of a campaign of two trials."""
+    return measure(tmp_path_factory.mktemp("few"), subjects(2))

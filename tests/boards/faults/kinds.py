@@ -253,7 +253,7 @@ def tear(journal: Path, draw: random.Random) -> None:
 class DeviceJournal(Reboot):
     """A power cut on the board tears the last record of its journal: what the host had got of it stays."""
 
-    title = "power cut, device journal torn"
+    title = "journal torn on the device"
     tears = "device"
 
     def strike(self, scene: Scene, draw: random.Random) -> None:
@@ -264,7 +264,7 @@ class DeviceJournal(Reboot):
 class HostJournal(Host):
     """A power cut on the host tears the last record of its journal: the device still has it."""
 
-    title = "power cut, host journal torn"
+    title = "journal torn on the host"
     tears = "host"
 
     def strike(self, scene: Scene, draw: random.Random) -> None:

@@ -12,12 +12,12 @@ from tests.boards.faults.kinds import FAULTS
 
 pytestmark = pytest.mark.board
 MOMENTS, TRIALS, SEED = 3, 20, 1
-AT_ONCE = 2
+AT_ONCE = 3
 
 
 @pytest.fixture(scope="module")
 def outcome_of(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Outcome]]:
-    """Runs the faults that are asked for, two at once: each mostly waits, and each has a network of its own."""
+    """Runs the faults that are asked for, a few at once: each mostly waits, and each has a network of its own."""
     reason = unable()
     if reason:
         pytest.skip(reason)
