@@ -26,8 +26,8 @@ def mount(*words: str | Path) -> None:
     subprocess.run(["mount", *map(str, words)], check=True)
 
 
-# What the kernel of a board with Cortex-A72 cores says. qemu-user shows the host's own file instead, and the library that
-# onnxruntime and LiteRT read it with (cpuinfo) dies by SIGSEGV of an x86 one on Arm.
+# What the kernel of a board with Cortex-A72 cores says. qemu-user shows the host's own file instead, and the library
+# that onnxruntime and LiteRT read it with (cpuinfo) dies by SIGSEGV of an x86 one on Arm.
 PROCESSOR = """processor\t: {number}
 BogoMIPS\t: 108.00
 Features\t: fp asimd evtstrm crc32 cpuid

@@ -227,6 +227,27 @@ def test_a_whole_network_is_fused_and_computes_what_torch_computes(runtime: TvmR
     np.testing.assert_allclose(unfolded, expected, atol=1e-4)
 
 
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 16)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        left, right = self.linear(tokens).chunk(2, dim=-1)
+        return torch.softmax(left @ right.transpose(1, 2), -1) @ right
+
+
+def test_products_of_two_data_tensors_are_said_to_have_default_schedules(runtime: TvmRuntime, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = Attention().eval()
+    artifact = runtime.module(net, (5, 8))
+    assert artifact.options["schedule"] == "2 default, 1 dense"
+    assert artifact.options["source"] == "2 default, 1 estimated"
+    (output,) = kept(artifact, tmp_path)
+    (expected,) = module_outputs(net, fed(artifact))
+    np.testing.assert_allclose(output, expected, atol=1e-4)
+
+
 def test_pads_that_torch_exports_as_computations_are_folded(runtime: TvmRuntime, tmp_path: Path) -> None:
     """ResNets with padded shortcuts; TVM reads pads from constants only."""
     torch.manual_seed(0)

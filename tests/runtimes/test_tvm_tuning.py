@@ -190,6 +190,11 @@ def test_an_artifact_says_which_schedules_it_carries_and_how_they_were_found() -
     assert described([]) == {"schedule": "default", "source": "default", "trials": 0}
     one = Choice(Schedule("direct", 4, 1, 2), "measured", 12)
     assert described([one]) == {"schedule": "direct 4x1x2 outer", "source": "measured", "trials": 12}
+    assert described([one], left=2) == {
+        "schedule": "2 default, 1 direct",
+        "source": "2 default, 1 measured",
+        "trials": 12,
+    }
     guess = Choice(Schedule("dense", 8, 1, 1), "estimated", 0)
     assert described([one, one, guess]) == {
         "schedule": "1 dense, 2 direct",

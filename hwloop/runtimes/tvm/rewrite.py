@@ -30,6 +30,11 @@ from hwloop.runtimes.tvm.graph import (
 from hwloop.runtimes.tvm.schedule import Schedule
 from hwloop.runtimes.tvm.task import ConvTask, DenseTask, Epilogue, Task
 
+SITES = ("relax.nn.conv2d", "relax.matmul")
+"""Operators that a kernel of hwloop can compute."""
+HEAVY = (*SITES, "relax.nn.conv1d", "relax.nn.conv3d", "relax.nn.conv2d_transpose")
+"""Operators in which a network spends its time."""
+
 Choose = Callable[[Task], Schedule]
 
 
@@ -79,6 +84,12 @@ def find_sites(module: Any) -> list[Site]:
     return sites
 
 
+def count_left_over(module: Any) -> int:
+    """How many convolutions and products of `main` no kernel of hwloop computes: those of two data tensors, say."""
+    heavy = sum(name_of(binding.value) in HEAVY for binding in bindings_of(module["main"]))
+    return heavy - len(find_sites(module))
+
+
 def rewrite(module: Any, choose: Choose, lanes: int) -> Any:
     """Replace every site by a call of its kernel.
 
@@ -124,7 +135,7 @@ def rewrite(module: Any, choose: Choose, lanes: int) -> Any:
 def _site(binding: Any) -> Site | None:
     value = binding.value
     name = name_of(value)
-    if name not in ("relax.nn.conv2d", "relax.matmul"):
+    if name not in SITES:
         return None
     weight = constant_of(value.args[1])
     if weight is None or not is_tensor(value.args[0]) or dtype_of(binding.var) != "float32":

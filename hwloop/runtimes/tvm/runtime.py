@@ -25,6 +25,7 @@ from hwloop.runtimes.tvm.extra import load
 from hwloop.runtimes.tvm.folding import folded
 from hwloop.runtimes.tvm.layers import layer_of, tasks_of_layers
 from hwloop.runtimes.tvm.records import Records
+from hwloop.runtimes.tvm.rewrite import count_left_over
 from hwloop.runtimes.tvm.schedule import Schedule
 from hwloop.runtimes.tvm.target import TvmTarget, host_target, target_from_facts
 from hwloop.runtimes.tvm.task import Task
@@ -183,18 +184,23 @@ class TvmRuntime(Runtime):
         target = self.processor
         module = import_onnx(model, {one.name: one.shape for one in inputs}, label)
         if self.schedules == DEFAULT:
-            data, choices = compile_module(module, target, None, label), []
+            data = compile_module(module, target, None, label)
+            choices, left = [], 0
         else:
             tasks = tasks_of(module)
             chosen = {task: (choose or self.tuner.choose)(task) for task in dict.fromkeys(tasks)}
-            choices = [chosen[task] for task in tasks]
+            choices, left = [chosen[task] for task in tasks], count_left_over(module)
             data = compile_module(module, target, lambda task: chosen[task].schedule, label)
-        options = {**described(choices), "target": target.text, "tvm": str(load().__version__)}
+        options = {**described(choices, left), "target": target.text, "tvm": str(load().__version__)}
         return Artifact(data, SUFFIX, self.name, inputs, options, label, variant=self.variant)
 
 
-def described(choices: Sequence[Choice]) -> dict[str, Any]:
+def described(choices: Sequence[Choice], left: int = 0) -> dict[str, Any]:
     """What an artifact says about its schedules.
+
+    Args:
+        choices: of its convolutions and products.
+        left: convolutions and products besides, which have default schedules.
 
     Returns:
         `schedule` ("default" without a kernel of hwloop's; the kernel's for one; how many of each kind for several),
@@ -202,9 +208,12 @@ def described(choices: Sequence[Choice]) -> dict[str, Any]:
     """
     if not choices:
         return {"schedule": DEFAULT, "source": DEFAULT, "trials": 0}
-    if len(choices) == 1:
+    if len(choices) == 1 and not left:
         return {"schedule": choices[0].schedule.text, "source": choices[0].source, "trials": choices[0].trials}
-    kinds, sources = Counter(one.schedule.kind for one in choices), Counter(one.source for one in choices)
+    kinds: Counter[str] = Counter(one.schedule.kind for one in choices)
+    sources: Counter[str] = Counter(one.source for one in choices)
+    if left:
+        kinds[DEFAULT] = sources[DEFAULT] = left
     return {
         "schedule": ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())),
         "source": ", ".join(f"{count} {source}" for source, count in sorted(sources.items())),
