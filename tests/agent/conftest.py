@@ -17,19 +17,9 @@ import pytest
 
 from hwloop.devices import build_zipapp
 from hwloop_agent import protocol
+from tests.timing import QUICK
 
 NONCE = "0123456789abcdef"
-QUICK = {
-    "warmup_s": 0.01,
-    "warmup_runs": 2,
-    "min_s": 0.01,
-    "max_s": 0.1,
-    "min_blocks": 3,
-    "max_blocks": 200,
-    "block_us": 200,
-    "target_relative_interval": 0.5,
-    "confidence": 0.95,
-}
 
 
 def children() -> set[int]:

@@ -24,6 +24,7 @@ from hwloop_agent import protocol, supervisor
 from hwloop_agent.journal import Journal
 from hwloop_agent.supervisor import Options, Supervisor
 from tests.agent.hostile_frames import Hostile
+from tests.timing import QUICK
 
 Json = dict[str, Any]
 
@@ -32,17 +33,7 @@ FRAME_CODES = {"oversize", "utf8", "json", "number", "duplicate", "depth", "text
 REFUSALS = {"hello_first", "nonce", "proto", "busy", "bad_request", "no_artifact", "no_trial", "os"}
 BATCH = 16
 SESSION_CASES = 2048
-TIMING = {
-    "warmup_s": 0.01,
-    "warmup_runs": 2,
-    "min_s": 0.01,
-    "max_s": 0.05,
-    "min_blocks": 3,
-    "max_blocks": 6,
-    "block_us": 200,
-    "target_relative_interval": 0.5,
-    "confidence": 0.95,
-}
+TIMING = {**QUICK, "max_s": 0.05, "max_blocks": 6}
 SPEC: Json = {
     "artifact": None,
     "runtime": "null",

@@ -14,6 +14,7 @@ import pytest
 
 from hwloop_agent import protocol
 from hwloop_agent.trialrecord import Start, build_record
+from tests.timing import QUICK
 
 NONCE = "0123456789abcdef"
 LONG = protocol.MAX_LINE_BYTES
@@ -42,19 +43,8 @@ def request(type_: str, **body: Any) -> Line:
 
 def trial(*, deadline_s: Any = 5, honest: bool = True, **changes: Any) -> Line:
     """A `trial.run` of the null runtime with some keys of its spec replaced; None removes one."""
-    timing = {
-        "warmup_s": 0.01,
-        "warmup_runs": 2,
-        "min_s": 0.01,
-        "max_s": 0.1,
-        "min_blocks": 3,
-        "max_blocks": 200,
-        "block_us": 200,
-        "target_relative_interval": 0.5,
-        "confidence": 0.95,
-    }
     plain = {"artifact": None, "runtime": "null", "options": {}, "inputs": [], "threads": 1, "replicate": 0}
-    spec = {key: value for key, value in {**plain, "timing": timing, **changes}.items() if value != "absent"}
+    spec = {key: value for key, value in {**plain, "timing": QUICK, **changes}.items() if value != "absent"}
     trial_id = protocol.trial_id(spec) if honest else SHA + ":1"
     return request("trial.run", trial_id=trial_id, spec=spec, deadline_s=deadline_s)
 

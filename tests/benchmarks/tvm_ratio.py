@@ -91,8 +91,8 @@ def _compare(records: Path, effort: Effort, folder: Path) -> None:
     _print(rows, convolutions)
     distinct, trials = {row.schedule for row in rows.values()}, sum(row.trials for row in rows.values())
     print(
-        f"tuning: {spent_s:.0f} s (limit {effort.seconds:.0f} s), {trials} trials, {len(rows)} distinct convolutions, "
-        f"{len(distinct)} distinct schedules; target {tuned.processor.text}"
+        f"tuning in this run: {spent_s:.0f} s (limit {effort.seconds:.0f} s); {trials} trials known, "
+        f"{len(rows)} distinct convolutions, {len(distinct)} distinct schedules; target {tuned.processor.text}"
     )
     print(f"compiling one convolution: median {statistics.median(built_ms):.0f} ms, longest {max(built_ms):.0f} ms")
 

@@ -14,7 +14,8 @@ from hwloop.devices import AgentSession
 from tests.boards import arm64
 from tests.boards.debian_arm64 import missing
 from tests.boards.x86 import SSHD, X86Board, wait_until
-from tests.devices.conftest import QUICK, Model, build_model, children, open_files
+from tests.devices.conftest import Model, build_model, children, open_files
+from tests.timing import QUICK
 
 
 def threads() -> set[threading.Thread]:

@@ -21,7 +21,7 @@ from hwloop.devices.ssh.connection import Limits
 from hwloop.errors import TransportError
 from hwloop_agent import protocol
 from tests.boards.x86 import X86Board, wait_until
-from tests.devices.conftest import QUICK
+from tests.timing import QUICK
 
 NEAR, FAR, NOBODY = "02:00:00:00:00:01", "02:00:00:00:00:02", "02:00:00:00:00:99"
 NEAR_ADDRESS, FAR_ADDRESS = "10.9.0.1", "10.9.0.2"

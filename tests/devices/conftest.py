@@ -16,18 +16,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from hwloop.devices import AgentSession, LocalTransport
-
-QUICK = {
-    "warmup_s": 0.02,
-    "warmup_runs": 3,
-    "min_s": 0.02,
-    "max_s": 0.2,
-    "min_blocks": 5,
-    "max_blocks": 500,
-    "block_us": 200,
-    "target_relative_interval": 0.1,
-    "confidence": 0.95,
-}
+from tests.timing import QUICK
 
 
 def children() -> set[int]:

@@ -20,18 +20,9 @@ from hwloop.devices import AgentSession
 from hwloop.errors import AgentError
 from hwloop_agent import protocol
 from tests.devices.tree_board import GOVERNOR, ORIN, Board
+from tests.timing import QUICK
 
-TIMING = {
-    "warmup_s": 0.01,
-    "warmup_runs": 2,
-    "min_s": 0.45,
-    "max_s": 0.45,
-    "min_blocks": 3,
-    "max_blocks": 2000,
-    "block_us": 200,
-    "target_relative_interval": 0.5,
-    "confidence": 0.95,
-}
+TIMING = {**QUICK, "min_s": 0.45, "max_s": 0.45, "max_blocks": 2000}
 
 
 @pytest.fixture

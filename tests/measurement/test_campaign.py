@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 
-from hwloop.devices import AgentSession, local_device
+from hwloop.devices import AgentSession
 from hwloop.devices.session import Hello
 from hwloop.errors import DeviceError
-from hwloop.layers import Layer
 from hwloop.measurement import CampaignPlan, Subject, TimingProtocol, Trial, TrialStore, run_campaign
 from hwloop.progress import Silent
-from hwloop.runtimes import get_runtime
 from hwloop_agent.journal import read_records
+from tests.measurement.conftest import make_subjects
 
 SHORT = TimingProtocol(warmup_s=0.01, min_s=0.01, max_s=0.05, min_blocks=5, target_relative_interval=0.2)
 ONCE = CampaignPlan(processes=2, timing=SHORT, attempts=1)
@@ -23,24 +22,7 @@ ONCE = CampaignPlan(processes=2, timing=SHORT, attempts=1)
 
 @pytest.fixture
 def subjects() -> list[Subject]:
-    runtime = get_runtime("onnxruntime")
-    layers = [
-        Layer("conv", ((1, 8, 8, 8),), (1, width, 8, 8), kernel=(3, 3), padding=(1, 1, 1, 1), activation="relu")
-        for width in (8, 16, 24)
-    ]
-    return [Subject(layer.key, runtime.layer(layer)) for layer in layers]
-
-
-@pytest.fixture
-def opener(tmp_path: Path) -> Callable[[], AgentSession]:
-    device = local_device(str(tmp_path / "device"))
-
-    def open_session() -> AgentSession:
-        return AgentSession.open(
-            device.open_transport(), session_id="test", root=device.root, worker_python=device.worker_python
-        )
-
-    return open_session
+    return make_subjects(3)
 
 
 def trial_ids(store: Path) -> list[str]:

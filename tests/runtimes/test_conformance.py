@@ -31,18 +31,8 @@ from hwloop_agent import protocol
 from hwloop_agent.runtimes import RUNTIMES
 from tests.runtimes.here import PACKAGES, every_runtime, every_runtime_with, runner
 from tests.runtimes.layers import LAYERS, REFUSED, convolutions, refusal
+from tests.timing import QUICK
 
-TIMING = {
-    "warmup_s": 0.01,
-    "warmup_runs": 2,
-    "min_s": 0.01,
-    "max_s": 0.1,
-    "min_blocks": 3,
-    "max_blocks": 200,
-    "block_us": 200,
-    "target_relative_interval": 0.5,
-    "confidence": 0.95,
-}
 IN_THE_AGENT = "conv 1x16x16x16>1x32x8x8 k3x3 s2x2 p1,1,1,1 d1x1 g1 bias relu float32"
 
 
@@ -111,7 +101,7 @@ def test_layers_are_measured_by_a_real_agent_with_the_threads_that_were_asked_fo
 
         def run(artifact: Artifact, threads: int) -> Mapping[str, Any]:
             session.put_artifact(artifact.data, artifact.sha256, artifact.suffix)
-            spec = {**artifact.trial_spec(), "threads": threads, "timing": TIMING, "replicate": 0}
+            spec = {**artifact.trial_spec(), "threads": threads, "timing": QUICK, "replicate": 0}
             record = session.run_trial(protocol.trial_id(spec), spec)
             if record["status"] == "ok":
                 assert record["memory"]["artifact_bytes"] == len(artifact.data)

@@ -23,7 +23,7 @@ from hwloop_agent import protocol
 from hwloop_agent.runtimes import InvalidArtifactError, UnsupportedError
 from hwloop_agent.runtimes.torch_runtime import TorchRuntime as AgentRuntime
 from tests.runtimes.here import runner
-from tests.runtimes.test_conformance import TIMING
+from tests.timing import QUICK
 
 RUNTIME = TorchRuntime()
 CONV = "conv 1x16x8x8>1x32x4x4 k3x3 s2x2 p1,1,1,1 d1x1 g1 bias relu +add float32"
@@ -220,7 +220,7 @@ def test_a_layer_is_compiled_by_a_real_agent_below_its_own_folder(tmp_path):
     artifact = replace(TorchRuntime(mode="compiled").layer(layer), extras={"keep_outputs": True})
     with AgentSession.open(LocalTransport(), session_id="s1", root=tmp_path / "root") as session:
         session.put_artifact(artifact.data, artifact.sha256, artifact.suffix)
-        spec = {**artifact.trial_spec(), "threads": 1, "timing": TIMING, "replicate": 0}
+        spec = {**artifact.trial_spec(), "threads": 1, "timing": QUICK, "replicate": 0}
         record = session.run_trial(protocol.trial_id(spec), spec)
         cache = list((tmp_path / "root").rglob("torchinductor/*"))
     assert record["status"] in ("ok", "degraded"), record

@@ -25,7 +25,17 @@ WIDER = ConvTask(1, 32, (16, 16), 32, (3, 3), padding=(1, 1, 1, 1))
 POINT = ConvTask(1, 96, (14, 14), 24, (1, 1))
 DEPTHWISE = ConvTask(1, 32, (14, 14), 32, (3, 3), (2, 2), (1, 1, 1, 1), groups=32)
 DENSE = DenseTask(1, 400, 120)
-TASKS = [CONV, WIDER, POINT, DEPTHWISE, DENSE, ConvTask(1, 3, (1, 1), 2, (1, 1)), ConvTask(2, 8, (5, 5), 12, (3, 2))]
+PRODUCT = DenseTask(7, 16, 24, pairs=4)
+TASKS = [
+    CONV,
+    WIDER,
+    POINT,
+    DEPTHWISE,
+    DENSE,
+    PRODUCT,
+    ConvTask(1, 3, (1, 1), 2, (1, 1)),
+    ConvTask(2, 8, (5, 5), 12, (3, 2)),
+]
 
 
 class Bench:
@@ -119,6 +129,15 @@ def test_records_are_used_again_and_the_same_geometry_is_timed_once(tmp_path: Pa
     assert tuner.choose(CONV).trials == 6
     elsewhere = Tuner(AVX2, Records(path, "another machine"))
     assert elsewhere.choose(CONV).source == "estimated"
+
+
+def test_a_task_with_few_candidates_is_timed_once_too() -> None:
+    tuner, bench = Tuner(AVX2, Records(None, "here")), Bench("depthwise 1x1x1 outer")
+    tuner.tune([DEPTHWISE], bench, Effort(trials=100), bench.clock)
+    assert tuner.choose(DEPTHWISE).trials == len(candidates(DEPTHWISE, AVX2)) < 100
+    bench.timed.clear()
+    tuner.tune([DEPTHWISE], bench, Effort(trials=100), bench.clock)
+    assert bench.timed == []
 
 
 def test_what_was_best_for_a_similar_task_is_chosen_and_tried_first(tmp_path: Path) -> None:

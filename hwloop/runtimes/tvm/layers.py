@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 
 from hwloop.layers import Layer
+from hwloop.runtimes.tvm.rewrite import WIDEST
 from hwloop.runtimes.tvm.task import ConvTask, DenseTask, Task
 
 
@@ -28,6 +29,9 @@ def task_of(layer: Layer) -> Task | None:
         )
     if layer.op == "linear":
         return DenseTask(math.prod(shape[:-1]), shape[-1], layer.output_shape[-1])
+    pairs = layer.op == "matmul" and len(shape) >= 3 and len({one[:-2] for one in layer.input_shapes}) == 1
+    if pairs and layer.output_shape[-1] >= WIDEST:
+        return DenseTask(shape[-2], shape[-1], layer.output_shape[-1], pairs=math.prod(shape[:-2]))
     return None
 
 
@@ -38,6 +42,9 @@ def tasks_of_layers(layers: Iterable[Layer]) -> list[Task]:
 
 def layer_of(task: Task) -> Layer:
     """The layer whose task this is; nothing is fused behind it."""
+    if isinstance(task, DenseTask) and task.pairs:
+        left, right = (task.pairs, task.rows, task.inner), (task.pairs, task.inner, task.columns)
+        return Layer("matmul", (left, right), (task.pairs, task.rows, task.columns))
     if isinstance(task, DenseTask):
         return Layer("linear", (task.input_shape,), task.output_shape)
     return Layer(

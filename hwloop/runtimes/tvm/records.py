@@ -22,7 +22,7 @@ Timings = dict[Schedule, float]
 class Records:
     """The timings of one target, in a file that others may extend with other targets'.
 
-    A line that a killed process left unfinished is overwritten by the next.
+    A line that a killed process left unfinished is passed over, and the next begins on a line of its own.
     """
 
     def __init__(self, path: Path | None, target: str) -> None:

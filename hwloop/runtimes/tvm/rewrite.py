@@ -30,6 +30,8 @@ from hwloop.runtimes.tvm.graph import (
 from hwloop.runtimes.tvm.schedule import Schedule
 from hwloop.runtimes.tvm.task import ConvTask, DenseTask, Epilogue, Task
 
+WIDEST = 16
+"""Values in the widest vector of any target: what rows of data must have room for."""
 SITES = ("relax.nn.conv2d", "relax.matmul")
 """Operators that a kernel of hwloop can compute."""
 HEAVY = (*SITES, "relax.nn.conv1d", "relax.nn.conv3d", "relax.nn.conv2d_transpose")
@@ -45,7 +47,7 @@ class Site:
     Attributes:
         task: what is computed.
         data: the input.
-        weight: not yet packed; of shape `task.weight_shape`.
+        weight: not yet packed; of shape `task.weight_shape`; a variable where it is data.
         shape: of the output, as the network has it.
         last: the variable that the fused result is bound to.
         bias: one value per output channel, or None.
@@ -54,7 +56,7 @@ class Site:
 
     task: Task
     data: Any
-    weight: Array
+    weight: Any
     shape: tuple[int, ...]
     last: Any
     bias: Array | None = None
@@ -120,7 +122,10 @@ def rewrite(module: Any, choose: Choose, lanes: int) -> Any:
             return value if shape_of(value) == shape else builder.emit(relax.op.reshape(value, shape))
 
         arguments = [shaped(replaced(site.data, known), site.task.input_shape)]
-        arguments.append(constant(kernels.pack(site.task, schedule, lanes, site.weight)))
+        if isinstance(site.task, DenseTask) and site.task.pairs:
+            arguments.append(shaped(replaced(site.weight, known), site.task.weight_shape))
+        else:
+            arguments.append(constant(kernels.pack(site.task, schedule, lanes, site.weight)))
         if site.bias is not None:
             arguments.append(constant(site.bias))
         if site.residual is not None:
@@ -137,10 +142,14 @@ def _site(binding: Any) -> Site | None:
     name = name_of(value)
     if name not in SITES:
         return None
-    weight = constant_of(value.args[1])
-    if weight is None or not is_tensor(value.args[0]) or dtype_of(binding.var) != "float32":
+    if not all(is_tensor(one) for one in value.args[:2]) or dtype_of(binding.var) != "float32":
         return None
     shape = shape_of(binding.var)
+    weight = constant_of(value.args[1])
+    if weight is None:
+        pairs = _pairs(value) if name == "relax.matmul" else None
+        left, right = value.args[:2]
+        return None if pairs is None else Site(pairs, left, right, shape, binding.var, absorbed=[binding.var])
     task = _dense(value, weight) if name == "relax.matmul" else _convolution(value, weight)
     return None if task is None else Site(task, value.args[0], weight, shape, binding.var, absorbed=[binding.var])
 
@@ -174,6 +183,14 @@ def _dense(call: Any, weight: Array) -> DenseTask | None:
     if weight.ndim != 2 or len(shape) < 2:
         return None
     return DenseTask(math.prod(shape[:-1]), shape[-1], weight.shape[1])
+
+
+def _pairs(call: Any) -> DenseTask | None:
+    """Both sides data: pairs of matrices of the same number, whose rows have room for a vector."""
+    left, right = shape_of(call.args[0]), shape_of(call.args[1])
+    if constant_of(call.args[0]) is not None or len(left) < 3 or left[:-2] != right[:-2] or right[-1] < WIDEST:
+        return None
+    return DenseTask(left[-2], left[-1], right[-1], pairs=math.prod(left[:-2]))
 
 
 def _absorb(

@@ -105,11 +105,6 @@ def candidates(task: Task, unit: VectorUnit) -> list[Schedule]:
     return sorted(found, key=lambda one: (estimate(task, one, unit), one.text))
 
 
-def fits(task: Task, schedule: Schedule, unit: VectorUnit) -> bool:
-    """Whether a schedule that was found for another task can compute this one without waste."""
-    return schedule in _fitting(task, unit)
-
-
 def _fitting(task: Task, unit: VectorUnit) -> Iterator[Schedule]:
     if isinstance(task, DenseTask):
         yield from _dense(task, unit)
@@ -164,7 +159,9 @@ def _dense(task: DenseTask, unit: VectorUnit) -> Iterator[Schedule]:
     for vectors, rows, sums in _tiles((1, 2, 3, 4, 6, 8, 12), (1, 2, 3, 4, 5, 6, 7), (1, 2, 4, 8)):
         if rows > task.rows or sums > task.inner or (vectors > 1 and vectors * unit.lanes > task.columns):
             continue
-        if sums > 1 and (rows * vectors > 4 or rows > 1):
+        if sums > 1 and (rows * vectors > 4 or rows > 1 or task.pairs):
+            continue
+        if task.pairs and vectors * unit.lanes > task.columns:
             continue
         if rows * vectors * sums + min(vectors, rows) + 1 <= unit.registers:
             yield Schedule("dense", vectors, rows, sums, "outer")

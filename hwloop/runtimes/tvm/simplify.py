@@ -43,6 +43,8 @@ def _emit(builder: Any, binding: Any, known: dict[Any, Any]) -> Any:
         return value.args[0]
     if name == "relax.sigmoid" and dtype_of(value.args[0]) == "float32":
         return _sigmoid(builder, value.args[0])
+    if name == "relax.take" and value.attrs.mode == "fast":  # which reads wherever an index points
+        return builder.emit(relax.op.take(*value.args, axis=value.attrs.axis, mode="clip"))
     if name == "relax.nn.batch_norm" and all(constant_of(one) is not None for one in value.args[1:]):
         return _normalised(builder, value)
     bound = _bound(value) if name == "relax.call_tir" else None

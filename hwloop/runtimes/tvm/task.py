@@ -140,44 +140,53 @@ class ConvTask:
 
 @dataclass(frozen=True)
 class DenseTask:
-    """A product of a matrix and constant weights.
+    """A product of a matrix and constant weights, or of pairs of matrices that are both data.
 
     Attributes:
-        rows: M; all axes of the input but the last.
+        rows: M; with constant weights all axes of the input but the last.
         inner: K.
         columns: N.
         epilogue: what is fused.
+        pairs: of data matrices, one below the other; 0: the right-hand side is constant.
     """
 
     rows: int
     inner: int
     columns: int
     epilogue: Epilogue = field(default_factory=Epilogue)
+    pairs: int = 0
+
+    @property
+    def matrices(self) -> int:
+        """How many products there are."""
+        return max(1, self.pairs)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """(rows, inner)."""
-        return (self.rows, self.inner)
+        """(matrices x rows, inner)."""
+        return (self.matrices * self.rows, self.inner)
 
     @property
     def output_shape(self) -> tuple[int, ...]:
-        """(rows, columns)."""
-        return (self.rows, self.columns)
+        """(matrices x rows, columns)."""
+        return (self.matrices * self.rows, self.columns)
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
-        """(inner, columns)."""
-        return (self.inner, self.columns)
+        """(matrices x inner, columns)."""
+        return (self.matrices * self.inner, self.columns)
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates."""
-        return self.rows * self.inner * self.columns
+        return self.matrices * self.rows * self.inner * self.columns
 
     @property
     def key(self) -> str:
         """Canonical text: what records are kept under."""
-        return f"dense {self.rows}x{self.inner}>{self.rows}x{self.columns} {self.epilogue.text}".strip()
+        kind, first = ("product", f"{self.pairs}x") if self.pairs else ("dense", "")
+        before, after = f"{first}{self.rows}x{self.inner}", f"{first}{self.rows}x{self.columns}"
+        return f"{kind} {before}>{after} {self.epilogue.text}".strip()
 
     @property
     def plain(self) -> DenseTask:

@@ -100,11 +100,12 @@ class Tuner:
 
     def _search(self, task: Task, timer: Timer, trials: int) -> None:
         known = self._records.timings(task.key)
+        allowed = candidates(task, self._unit)
+        trials = min(trials, len(allowed))
         if len(known) >= trials:
             return
-        allowed = candidates(task, self._unit)
         ranked = list(dict.fromkeys([*self._transferred(task, allowed), *allowed]))
-        while len(known) < trials and len(known) < len(ranked):
+        while len(known) < trials:
             rest = [one for one in ranked if one not in known]
             if len(known) >= trials // 2:  # the second half of the trials goes to the neighbours of the best
                 best = min(known, key=known.__getitem__)
@@ -159,8 +160,8 @@ def _sizes(key: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """What must be equal, and what may differ, of a key."""
     kind, shapes, *geometry = key.split(" ")
     before, after = (tuple(map(int, shape.split("x"))) for shape in shapes.split(">"))
-    if kind == "dense":
-        return (kind, "one row" if before[0] == 1 else "rows"), (*before, *after)
+    if kind != "conv":
+        return (kind, "one row" if before[-2] == 1 else "rows"), (*before, *after)
     groups = int(next(part[1:] for part in geometry if part.startswith("g")))
     grouping = "depthwise" if groups == before[1] == after[1] > 1 else str(groups)
     fixed = tuple(part for part in geometry if part[0] in "ksd")

@@ -24,7 +24,9 @@ def dense(task: DenseTask, schedule: Schedule, lanes: int, name: str) -> Any:
 
 
 def pack_dense(task: DenseTask, schedule: Schedule, lanes: int, weight: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(inner, columns) as (tile, inner, column of the tile)."""
+    """(inner, columns) as (tile, inner, column of the tile); what is data stays as it is."""
+    if task.pairs:
+        return weight
     index = covered(schedule.channels * lanes, task.columns, 1)
     return np.ascontiguousarray(gathered(np.ascontiguousarray(weight.T), index).transpose(0, 2, 1))
 
@@ -36,22 +38,34 @@ class _Dense:
         self.outer = schedule.order == "outer"
         self.columns = self.vectors * lanes
         self.column_tiles = tiles(self.columns, task.columns)
-        self.kernel = Kernel(task, (self.column_tiles, task.inner, self.columns), lanes, name)
+        shape = task.weight_shape if task.pairs else (self.column_tiles, task.inner, self.columns)
+        self.kernel = Kernel(task, shape, lanes, name)
         self.tir = self.kernel.tir
 
     def write(self) -> None:
         tir, row_tiles = self.tir, tiles(self.rows, self.task.rows)
-        with tir.parallel(0, self.column_tiles * row_tiles) as tile:
+        with (
+            tir.serial(0, self.task.matrices) as matrix,
+            tir.parallel(0, self.column_tiles * row_tiles) as tile,
+        ):
             if self.outer:
                 column_tile, row_tile = tile // row_tiles, tile % row_tiles
             else:
                 column_tile, row_tile = tile % self.column_tiles, tile // self.column_tiles
             top = clamped(row_tile, self.rows, self.task.rows)
-            self._tile(column_tile, top, clamped(column_tile, self.columns, self.task.columns))
+            self._tile(matrix, column_tile, top, clamped(column_tile, self.columns, self.task.columns))
 
-    def _tile(self, column_tile: Expr, top: Expr, left: Expr) -> None:
+    def _weights(self, matrix: Expr, column_tile: Expr, inner: Expr, left: Expr, vector: int) -> Expr:
+        """A vector of the right-hand side."""
+        task, kernel, lanes = self.task, self.kernel, self.lanes
+        if not task.pairs:
+            return kernel.weights[column_tile, inner, kernel.vector(vector * lanes)]
+        return kernel.weights[matrix * task.inner + inner, kernel.vector(left + vector * lanes)]
+
+    def _tile(self, matrix: Expr, column_tile: Expr, place: Expr, left: Expr) -> None:
         task, tir, kernel, lanes = self.task, self.tir, self.kernel, self.lanes
         count = self.rows * self.vectors
+        top = matrix * task.rows + place
         sums = kernel.accumulators(count * self.parts)
         for at in range(count * self.parts):
             tir.buffer_store(sums, kernel.spread(kernel.zero()), [kernel.vector(at * lanes)])
@@ -60,7 +74,7 @@ class _Dense:
             for row in range(self.rows):
                 value = kernel.spread(kernel.source[top + row, inner])
                 for vector in range(self.vectors):
-                    weight = kernel.weights[column_tile, inner, kernel.vector(vector * lanes)]
+                    weight = self._weights(matrix, column_tile, inner, left, vector)
                     kernel.add_product(sums, part * count + row * self.vectors + vector, value, weight)
 
         whole = task.inner // self.parts

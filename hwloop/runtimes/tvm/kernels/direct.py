@@ -81,7 +81,6 @@ class _Direct:
         tir = self.tir
         row_tiles, column_tiles = tiles(self.rows, self.down), tiles(self.width, self.right)
         filter_tiles = self.task.groups * self.filter_tiles
-        # Short rows are stored whole and corrected by the next row, so one task must compute all rows in order.
         with tir.parallel(0, filter_tiles * row_tiles) as tile:
             if self.outer:
                 filter_tile, row_tile = tile // row_tiles, tile % row_tiles
