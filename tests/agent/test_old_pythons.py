@@ -16,6 +16,15 @@ PORTABLE = Path(__file__).parent / "portable"
 SOURCES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 
 
+# What the worker's side imports, when it is asked to.
+RUNTIMES = {
+    "runtimes/inputs.py": {"numpy"},
+    "runtimes/onnxruntime_runtime.py": {"numpy", "onnxruntime"},
+    "runtimes/torch_runtime.py": {"numpy", "torch"},
+    "runtimes/tvm_runtime.py": {"numpy", "tvm_ffi"},
+}
+
+
 @pytest.mark.parametrize("name", SOURCES)
 def test_every_agent_file_is_python_3_8(name: str) -> None:
     ast.parse((PACKAGE / name).read_text(), feature_version=(3, 8))
@@ -23,9 +32,7 @@ def test_every_agent_file_is_python_3_8(name: str) -> None:
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_the_supervisors_side_imports_only_the_standard_library(name: str) -> None:
-    known = set(sys.stdlib_module_names) | {"hwloop_agent"}
-    if name in ("runtimes/onnxruntime_runtime.py", "runtimes/inputs.py"):
-        known |= {"onnxruntime", "numpy"}
+    known = set(sys.stdlib_module_names) | {"hwloop_agent"} | RUNTIMES.get(name, set())
     for node in ast.walk(ast.parse((PACKAGE / name).read_text())):
         modules = []
         if isinstance(node, ast.Import):
