@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from hwloop.devices.deadline import Deadline
 from hwloop.devices.device import Device, SshAccess, local_device
+from hwloop.devices.hello import Hello
 from hwloop.devices.inventory import Inventory
-from hwloop.devices.session import AgentSession, Hello, trial_deadline_s
+from hwloop.devices.session import AgentSession, trial_deadline_s
 from hwloop.devices.transports import Channel, LocalTransport, Transport
 from hwloop.devices.zipapp import build_zipapp
 

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hwloop.devices.session import InFlight
+from hwloop.devices.hello import InFlight
 from hwloop.measurement.store import EVENT
 from hwloop_agent import protocol
 

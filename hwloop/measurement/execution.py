@@ -11,7 +11,7 @@ from typing import Any, Protocol, Self
 from zlib import crc32
 
 from hwloop.devices.health import doubt_of_canary
-from hwloop.devices.session import Hello, InFlight
+from hwloop.devices.hello import Hello, InFlight
 from hwloop.errors import AgentMismatchError, DeviceBusyError, DeviceError
 from hwloop.measurement import anchor
 from hwloop.measurement.evidence import LOST, guilty_subjects, in_words, quarantine_record, reason_of_loss, subject_of

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from hwloop.devices.session import Hello
+from hwloop.devices.hello import Hello
 from hwloop.measurement.evidence import QUARANTINED, SUPERSEDED
 from hwloop.measurement.measurement import USABLE
 from hwloop.measurement.store import EVENT, TrialStore

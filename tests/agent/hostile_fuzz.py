@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from hwloop.devices import AgentSession, Deadline, LocalTransport, build_zipapp
+from hwloop.devices.hello import Hello
 from hwloop.devices.link import Link
-from hwloop.devices.session import Hello
 from hwloop.errors import DeviceError
 from hwloop.measurement import pool
 from hwloop_agent import protocol, supervisor

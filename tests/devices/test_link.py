@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwloop.devices import Deadline
+from hwloop.devices.hello import Hello
 from hwloop.devices.link import Link
-from hwloop.devices.session import AgentSession, Hello
+from hwloop.devices.session import AgentSession
 from hwloop.errors import AgentError, DeviceBusyError, DeviceError, ProtocolError, TransportError
 from hwloop_agent import protocol
 

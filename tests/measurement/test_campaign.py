@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hwloop.devices import AgentSession
-from hwloop.devices.session import Hello
+from hwloop.devices.hello import Hello
 from hwloop.errors import DeviceError
 from hwloop.measurement import CampaignPlan, Subject, TimingProtocol, Trial, TrialStore, run_campaign
 from hwloop.progress import Silent

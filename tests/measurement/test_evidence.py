@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hwloop.devices.session import InFlight
+from hwloop.devices.hello import InFlight
 from hwloop.measurement.evidence import (
     guilty_subjects,
     in_words,

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from hwloop.devices import AgentSession
-from hwloop.devices.session import Hello, InFlight
+from hwloop.devices.hello import Hello, InFlight
 from hwloop.errors import AccessError, AgentMismatchError, DeviceError, StudyError, TransportError
 from hwloop.measurement import CampaignPlan, Subject, TimingProtocol, TrialStore, anchor, run_campaign
 from hwloop.progress import Silent
