@@ -9,14 +9,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 if TYPE_CHECKING:
     from hwloop.tables import LatencyTable, Row
 
 NUMBER = re.compile(r"(?<![\w.])[-+]?\d[\d.,]*(?:e[-+]?\d+)?(?![\w])")
-FEWEST_COLUMNS = 110
 
 
 def as_json(table: LatencyTable) -> str:
@@ -49,9 +48,9 @@ def print_table(table: LatencyTable, console: Console, *, reasons: bool = False)
         console.print("EMULATED: these latencies are an emulator's and say nothing about hardware", style="bold red")
     shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for name in ("layer", "ms", "interval", "model MB", "status"):
-        wide = name != "layer" or console.width >= FEWEST_COLUMNS
-        justify = "left" if name in ("layer", "status") else "right"
-        shown.add_column(name, justify=justify, overflow="fold", no_wrap=wide)  # type: ignore[arg-type]
+        # A key may take a second line; a number must never lose a digit.
+        justify: JustifyMethod = "left" if name in ("layer", "status") else "right"
+        shown.add_column(name, justify=justify, overflow="fold", no_wrap=name != "layer")
     for row in table.rows:
         usable = row.usable
         shown.add_row(
