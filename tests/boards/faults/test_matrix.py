@@ -11,7 +11,7 @@ from tests.boards.faults.chamber import Outcome, enter, unable
 from tests.boards.faults.kinds import FAULTS
 
 pytestmark = pytest.mark.board
-MOMENTS, TRIALS, SEED = 3, 20, 1
+MOMENTS, TRIALS, SEED = 3, 40, 1
 AT_ONCE = 3
 
 
