@@ -181,7 +181,7 @@ def test_every_hostile_request_has_its_error_and_the_session_goes_on(start_agent
 
 @pytest.mark.parametrize(
     "session",
-    ["../x", "/tmp/x", "a/b", ".", "..", "", "x" * 65, "a\nb", "a b", "\u00e9"],
+    ["../x", "/x", "a/b", ".", "..", "", "x" * 65, "a\nb", "a b", "\u00e9"],
     ids=lambda name: repr(name)[:9],
 )
 def test_a_session_id_that_is_no_plain_name_never_starts(archive, tmp_path, session):

@@ -148,7 +148,7 @@ def _import_ffi() -> Any:
     """Import tvm_ffi without torch, which it would import wherever it is installed, for conversions not needed here."""
     absent = "torch" not in sys.modules
     if absent:
-        sys.modules["torch"] = None  # type: ignore[assignment]
+        sys.modules["torch"] = None  # type: ignore[assignment]  # None: an import of it fails
     try:
         import tvm_ffi
 
