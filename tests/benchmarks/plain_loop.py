@@ -1,7 +1,10 @@
 """What anybody would write to time an ONNX file: `plain_loop.py MODEL INPUTS THREADS CPUS SECONDS`.
 
-Knows nothing of hwloop. INPUTS: JSON, name to shape. CPUS: comma-separated. Warms up for 0.2 s, then times blocks of
-at least 1.5 ms for SECONDS, and prints the nanoseconds per inference of each block as a JSON list.
+Knows nothing of hwloop. INPUTS: JSON, name to shape. CPUS: comma-separated. Warms up for 0.2 s, times blocks of at
+least 1.5 ms for SECONDS, then again with a fixed sum between the blocks, which tells the pace of the core.
+
+Prints JSON: `plain`, the nanoseconds per inference of each block of the first part; `watched`, those of the second;
+`sums`, the nanoseconds of each sum (one more than there are watched blocks).
 """
 
 import gc
@@ -31,14 +34,27 @@ def main(model: str, inputs: str, threads: str, cpus: str, seconds: str) -> None
         count += 1
     runs = max(1, int(1.5e6 / ((clock() - began) / count)) + 1)
     gc.disable()
-    samples = []
-    until = clock() + int(float(seconds) * 1e9)
-    while clock() < until or len(samples) < 5:
+
+    def block() -> float:
         began = clock()
         for _ in range(runs):
             session.run(None, feed)
-        samples.append((clock() - began) / runs)
-    print(json.dumps(samples))
+        return (clock() - began) / runs
+
+    def fixed_sum() -> int:
+        began = clock()
+        sum(range(4000))
+        return clock() - began
+
+    plain, watched, sums = [], [], [fixed_sum()]
+    until = clock() + int(float(seconds) * 1e9)
+    while clock() < until or len(plain) < 5:
+        plain.append(block())
+    until = clock() + int(float(seconds) * 1e9)
+    while clock() < until or len(watched) < 5:
+        watched.append(block())
+        sums.append(fixed_sum())
+    print(json.dumps({"plain": plain, "watched": watched, "sums": sums}))
 
 
 main(*sys.argv[1:])
