@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from tests.timing import QUICK
 
 # As the command line does: spinning OpenMP threads make tests of two threads on two busy cores crawl.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -20,3 +24,23 @@ def shared_data() -> Path:
     if not (folder / "README.md").exists():
         pytest.skip(f"no shared data folder at {folder} (set HWLOOP_SHARED_DATA)")
     return folder
+
+
+@pytest.fixture
+def null_spec() -> Callable[..., dict[str, Any]]:
+    """Makes specs of the null runtime; keyword arguments are its options."""
+
+    def make(
+        replicate: int = 0, threads: int = 1, timing: dict[str, Any] | None = None, **options: Any
+    ) -> dict[str, Any]:
+        return {
+            "artifact": None,
+            "runtime": "null",
+            "options": options,
+            "inputs": [],
+            "threads": threads,
+            "timing": {**QUICK, **(timing or {})},
+            "replicate": replicate,
+        }
+
+    return make

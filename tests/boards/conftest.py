@@ -14,8 +14,8 @@ from hwloop.devices import AgentSession
 from tests.boards import arm64
 from tests.boards.debian_arm64 import missing
 from tests.boards.x86 import SSHD, X86Board, wait_until
-from tests.devices.conftest import Model, build_model, children, open_files
-from tests.timing import QUICK
+from tests.devices.conftest import Model, build_model
+from tests.leaks import nothing_left
 
 
 def threads() -> set[threading.Thread]:
@@ -25,12 +25,10 @@ def threads() -> set[threading.Thread]:
 @pytest.fixture
 def no_leaks() -> Iterator[None]:
     """Fails a test that leaves a thread, a file descriptor or a child process behind."""
-    files, processes, running = open_files(), children(), threads()
-    yield
-    wait_until(lambda: not threads() - running, f"the end of the threads {threads() - running}", 5)
-    assert not children() - processes, "child processes left behind"
-    left = open_files() - files
-    assert not left, f"file descriptors left open: {left}"
+    running = threads()
+    with nothing_left():
+        yield
+        wait_until(lambda: not threads() - running, f"the end of the threads {threads() - running}", 5)
 
 
 @pytest.fixture
@@ -72,24 +70,6 @@ def open_session(board: X86Board) -> Iterator[Callable[..., AgentSession]]:
 def model() -> Model:
     """One convolution as an ONNX model."""
     return build_model(16, 16)
-
-
-@pytest.fixture
-def null_spec() -> Callable[..., dict[str, Any]]:
-    """Makes specs of the null runtime; keyword arguments are its options."""
-
-    def make(replicate: int = 0, timing: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
-        return {
-            "artifact": None,
-            "runtime": "null",
-            "options": options,
-            "inputs": [],
-            "threads": 1,
-            "timing": {**QUICK, **(timing or {})},
-            "replicate": replicate,
-        }
-
-    return make
 
 
 @pytest.fixture(scope="session")

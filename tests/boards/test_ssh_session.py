@@ -16,7 +16,7 @@ from hwloop.errors import DeviceBusyError, TransportError
 from hwloop_agent import protocol
 from hwloop_agent.journal import read_records
 from tests.boards.x86 import wait_until
-from tests.devices.conftest import open_files
+from tests.leaks import open_files
 
 pytestmark = pytest.mark.board
 FINE = ("ok", "degraded")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -16,33 +15,15 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from hwloop.devices import AgentSession, LocalTransport
+from tests.leaks import nothing_left
 from tests.timing import QUICK
-
-
-def children() -> set[int]:
-    found: set[int] = set()
-    for task in Path("/proc/self/task").iterdir():
-        found |= {int(pid) for pid in (task / "children").read_text().split()}
-    return found
-
-
-def open_files() -> set[str]:
-    """Every open descriptor with what it points at, less the one that lists them."""
-    found = set()
-    for link in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(OSError):
-            found.add(f"{link.name} -> {link.readlink()}")
-    return {text for text in found if not text.endswith("/fd")}
 
 
 @pytest.fixture(autouse=True)
 def no_leaks() -> Iterator[None]:
     """Fails a test that leaves a file descriptor or a child process behind."""
-    files, processes = open_files(), children()
-    yield
-    assert not children() - processes, "child processes left behind"
-    left = open_files() - files
-    assert not left, f"file descriptors left open: {left}"
+    with nothing_left():
+        yield
 
 
 @dataclass(frozen=True)
@@ -102,24 +83,6 @@ def make_model() -> Callable[..., Model]:
 @pytest.fixture(scope="session")
 def model() -> Model:
     return build_model(16, 16)
-
-
-@pytest.fixture
-def null_spec() -> Callable[..., dict[str, Any]]:
-    """Makes specs of the null runtime; keyword arguments are its options."""
-
-    def make(replicate: int = 0, timing: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
-        return {
-            "artifact": None,
-            "runtime": "null",
-            "options": options,
-            "inputs": [],
-            "threads": 1,
-            "timing": {**QUICK, **(timing or {})},
-            "replicate": replicate,
-        }
-
-    return make
 
 
 @pytest.fixture

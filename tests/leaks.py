@@ -1,0 +1,36 @@
+"""What a test may leave open: nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def children() -> set[int]:
+    """Process ids of this process's children."""
+    found: set[int] = set()
+    for task in Path("/proc/self/task").iterdir():
+        found |= {int(pid) for pid in (task / "children").read_text().split()}
+    return found
+
+
+def open_files() -> set[str]:
+    """Every open descriptor with what it points at, less the one that lists them."""
+    found = set()
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found.add(f"{link.name} -> {link.readlink()}")
+    return {text for text in found if text.partition(" -> ")[2] != f"/proc/{os.getpid()}/fd"}
+
+
+@contextmanager
+def nothing_left() -> Iterator[None]:
+    """Fails when a file descriptor or a child process is left behind."""
+    files, processes = open_files(), children()
+    yield
+    assert not children() - processes, "child processes left behind"
+    left = open_files() - files
+    assert not left, f"file descriptors left open: {left}"
