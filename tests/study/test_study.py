@@ -158,3 +158,14 @@ def test_another_study_is_not_written_over(finished: Finished, tmp_path: Path) -
 def test_the_settings_of_the_result_are_those_of_the_file(finished: Finished) -> None:
     kept = json.loads((finished[0].parent / "study" / "study.json").read_text())
     assert kept["settings"] == load_config(finished[0]).content()
+
+
+@pytest.mark.slow
+def test_a_study_is_carried_out_in_another_runtime(tmp_path: Path) -> None:
+    study = write_study(tmp_path, TINY.replace("[measurement]", '[measurement]\nruntime = "litert"'))
+    result = finish(study, tmp_path / "home")
+    assert len(result["networks"]) >= 2
+    table = LatencyTable.load(tmp_path / "study" / "table.parquet")
+    assert table.context is not None
+    assert table.context.runtime == "litert"
+    assert all(network["measured_ms"] > 0 for network in result["networks"])
