@@ -14,6 +14,8 @@ from hwloop_agent.lease import Lease, LeaseHeldError, ask_to_leave, is_predecess
 
 OWNER = {"who": "ann", "host": "desk", "session": "s1", "instance": "ab12", "pid": "1", "since": "now"}
 
+WAITS = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL); print(flush=True); input()"
+
 
 class Predecessor(unittest.TestCase):
     def test_only_the_same_session_of_the_same_host_process_is_one(self) -> None:
@@ -24,10 +26,12 @@ class Predecessor(unittest.TestCase):
         assert not is_predecessor({}, OWNER)
 
     def start(self, *words: str) -> subprocess.Popen:
-        process = subprocess.Popen([sys.executable, "-c", "input()", *words], stdin=subprocess.PIPE)
+        process = subprocess.Popen([sys.executable, "-c", WAITS, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        process.stdout.readline()  # it is deaf to SIGHUP until then where these tests run under nohup
         self.addCleanup(process.wait)
         self.addCleanup(process.kill)
         self.addCleanup(process.stdin.close)
+        self.addCleanup(process.stdout.close)
         return process
 
     def test_a_supervisor_of_that_session_is_told_and_nothing_else_is(self) -> None:
