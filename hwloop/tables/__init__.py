@@ -1,6 +1,7 @@
 """What layers cost on one device and runtime: looked up or interpolated, never guessed silently."""
 
 from hwloop.tables.build import measure_layers
+from hwloop.tables.catalogue import Listed, list_tables, shipped_folder
 from hwloop.tables.clocks import Clocks
 from hwloop.tables.comparison import LayerComparison, TableComparison, compare_tables
 from hwloop.tables.costs import Entry, Kind, LayerCosts, Point
@@ -21,6 +22,7 @@ __all__ = [
     "LatencyTable",
     "LayerComparison",
     "LayerCosts",
+    "Listed",
     "Point",
     "Row",
     "Surface",
@@ -30,7 +32,9 @@ __all__ = [
     "compare_tables",
     "geometry",
     "learn_grain",
+    "list_tables",
     "measure_layers",
     "pool_grains",
+    "shipped_folder",
     "width_pair",
 ]

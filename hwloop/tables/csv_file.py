@@ -33,8 +33,8 @@ def write_csv(table: LatencyTable, path: Path) -> None:
         DataError: the file cannot be written; an old one is untouched.
     """
     text = io.StringIO(newline="")
-    text.write(MARK + table.header.to_json() + "\n")
-    writer = csv.writer(text, lineterminator="\n")
+    text.write(MARK + table.header.to_json() + "\r\n")
+    writer = csv.writer(text)
     writer.writerow(SCHEMA.names)
     for record in table.records():
         writer.writerow([_cell(SCHEMA.field(name), record[name]) for name in SCHEMA.names])

@@ -20,7 +20,7 @@ from hwloop.tables.costs import Entry, LayerCosts, Point
 from hwloop.tables.geometry import geometry
 from hwloop.tables.grain import DEFAULT_NOISE, FEWEST_WIDTHS, Grain, learn_grain, pool_grains
 from hwloop.tables.pooling import Measured, pooled
-from hwloop.tables.records import check_numbers, context_of, distinct, to_arrow, to_row
+from hwloop.tables.records import check_numbers, context_of, distinct, to_arrow, to_row, usable
 from hwloop.tables.row import Row
 
 
@@ -85,6 +85,11 @@ class LatencyTable:
 
     def __len__(self) -> int:
         return len(self._table)
+
+    @property
+    def usable(self) -> int:
+        """How many rows have a latency."""
+        return len(usable(self._table))
 
     def __contains__(self, layer: object) -> bool:
         """Whether a layer has at least one usable row."""
@@ -217,6 +222,11 @@ class LatencyTable:
         """
         names = dict.fromkeys(geometry(layer) for layer in layers)
         return LayerCosts({name: self._points(name) for name in names}, grain or self.grain)
+
+    def points(self) -> dict[str, list[Point]]:
+        """What was measured with a latency, by geometry; the history of a pair of widths is one point."""
+        found = {name: self._points(name) for name in map(str, self._index())}
+        return {name: points for name, points in found.items() if points}
 
     def learn_grain(self, noise: float = DEFAULT_NOISE) -> Grain:
         """Learn the grain from every sweep that the table holds.

@@ -33,6 +33,12 @@ class Context:
     runtime_version: str
     threads: int
 
+    @property
+    def text(self) -> str:
+        """All of it in one line, for people."""
+        threads = self.threads or "unknown"
+        return f"{self.device} ({self.cpu}), {self.runtime} {self.runtime_version}, threads {threads}"
+
     def differences(self, other: Context) -> tuple[str, ...]:
         """The fields in which two contexts differ, as "field (this / other)"."""
         return tuple(
