@@ -12,7 +12,7 @@ import pytest
 
 from hwloop.cli.main import main
 from hwloop.layers import Layer
-from hwloop.tables import Context, LatencyTable, Row, catalogue
+from hwloop.tables import Context, LatencyTable, Row
 
 PI = Context("pi", "Pi 4", "onnxruntime", "1.23.2", 1)
 Hwloop = Callable[..., tuple[int, str, str]]
@@ -24,7 +24,7 @@ def hwloop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captur
     monkeypatch.chdir(tmp_path)
     for name in ("CACHE", "CONFIG", "STATE"):
         monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / "home" / name))
-    monkeypatch.setattr(catalogue, "shipped_folder", lambda: None)
+    monkeypatch.setattr("hwloop.tables.shipped_folder", lambda: None)
 
     def run(*arguments: str, group: str = "table") -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["hwloop", group, *arguments])

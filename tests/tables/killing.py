@@ -7,11 +7,15 @@ import os
 import random
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 #: Imported once by the server that forks the building processes.
 PRELOADED = ["hwloop.cli.main", "hwloop.runtimes", "hwloop.profiling", "hwloop.measurement", "hwloop.tables"]
+
+POLL_S = 0.001
+#: Of the kills that come at a time of their own, whatever the build is doing.
+EARLY_SHARE = 0.2
 
 
 def _build(folder: str, arguments: Sequence[str]) -> None:
@@ -25,13 +29,13 @@ def _build(folder: str, arguments: Sequence[str]) -> None:
     main()
 
 
-def build(folder: Path, arguments: Sequence[str], kill_after_s: float | None = None) -> int | None:
+def build(folder: Path, arguments: Sequence[str], kill_when: Callable[[], bool] | None = None) -> int | None:
     """Build, or begin to and be killed.
 
     Args:
         folder: current one of the command.
         arguments: of `hwloop table build`.
-        kill_after_s: SIGKILL then; None to let it end.
+        kill_when: asked again and again; SIGKILL once it says so. None to let the build end.
 
     Returns:
         The exit code; -9 when it was killed.
@@ -40,16 +44,26 @@ def build(folder: Path, arguments: Sequence[str], kill_after_s: float | None = N
     context.set_forkserver_preload(PRELOADED)
     process = context.Process(target=_build, args=(str(folder), tuple(arguments)))
     process.start()
-    if kill_after_s is None:
-        process.join()
-    else:
-        time.sleep(kill_after_s)
+    while kill_when is not None and process.is_alive() and not kill_when():
+        time.sleep(POLL_S)
+    if kill_when is not None:
         process.kill()
-        process.join()
+    process.join()
     return process.exitcode
 
 
-def moments(count: int, longest_s: float, seed: int = 0) -> list[float]:
-    """When to kill: at random, up to `longest_s` after the start."""
-    rng = random.Random(seed)
-    return [longest_s * rng.random() for _ in range(count)]
+def moment(rng: random.Random, journal: Path, longest_s: float, most_bytes: int) -> Callable[[], bool]:
+    """Return a random moment: some time after now, or after the journal has grown, as chance has it.
+
+    The clock alone would kill every build before its first trial on a slow machine and none on a fast one; the journal
+    alone would kill none before it begins to measure.
+    """
+    if rng.random() < EARLY_SHARE:
+        until = time.monotonic() + longest_s * rng.random()
+        return lambda: time.monotonic() >= until
+    wanted = _size(journal) + int(most_bytes * rng.random())
+    return lambda: _size(journal) > wanted
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +17,11 @@ from hwloop.measurement import TimingProtocol, Trial
 from hwloop.runtimes import get_runtime
 from hwloop.tables import Context, LatencyTable, Row
 from hwloop_agent.journal import read_records
-from tests.tables.killing import build, moments
+from tests.tables.killing import build, moment
 
-LAYERS, PROCESSES, KILLS = 120, 5, 100
+LAYERS, PROCESSES, KILLS = 60, 10, 100
+# Of the journal, between two kills: about ten trials.
+MOST_BYTES = 30_000
 BUILD = ("network.onnx", "--device", "recorded", "--processes", str(PROCESSES), "-o")
 
 
@@ -74,8 +77,10 @@ def test_a_build_that_is_killed_a_hundred_times_loses_nothing(folder: Path) -> N
     wanted_trials = LAYERS * PROCESSES
     kept: list[str] = []
     killed = killed_at_work = 0
-    for moment in moments(KILLS, longest_s=0.35):
-        killed += build(folder, (*BUILD, "t.parquet"), kill_after_s=moment) == -9
+    rng = random.Random(0)
+    for _ in range(KILLS):
+        when = moment(rng, folder / "t.trials.ndjson", longest_s=1.0, most_bytes=MOST_BYTES)
+        killed += build(folder, (*BUILD, "t.parquet"), when) == -9
         now = finished(folder)
         assert now[: len(kept)] == kept, "a finished trial was lost"
         killed_at_work += len(kept) < len(now)
