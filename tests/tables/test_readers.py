@@ -95,6 +95,7 @@ class Hostile:
         ({"a": grid_layer("Linear", [1, 8, 1, 1], {(8, 8): float("nan")})}, "layer 'a': table row .* its latency is"),
         ({"a": grid_layer("Conv2d", [1, 8, 8, 8], {(8, 8): 1.0}, groups=3)}, "layer 'a': a conv layer cannot be"),
         ({"a": grid_layer("Linear", [1, 8, 1, 1], {(8,): 1.0})}, "layer 'a' is not one"),
+        ({"a": grid_layer("Linear", [1, 8, 1, 1], {(float("inf"), 8): 1.0})}, "layer 'a' is not one"),
     ],
 )
 def test_a_pickle_that_is_no_grid_is_one_line_and_runs_nothing(
@@ -196,6 +197,8 @@ def test_a_table_of_mobilenet_v3_has_its_own_activation_and_classifier(tmp_path:
         ("Conv-input:8x8x3-output:4x4x8: {median: 1}", "output:4x4x8: not an entry .*mean"),
         ("Conv-input:8x8x3-output:4x4x8: {mean: .nan}", "its latency is"),
         ("Conv-input:8x8x3-output:4x4x8: {mean: fast}", "not an entry"),
+        ("Conv-input:8x8x3-output:4x4x8: {mean: 1, count: .inf, var: 1}", "not an entry"),
+        ("Conv-input:8x8x3-output:4x4x8: {mean: 1, count: 3, var: -1}", "not an entry"),
         ("Conv-input:8x3-output:4x4x8: {mean: 1}", "not height x width x channels"),
         ("Conv-input:8x8x3-output:8x8x8: {mean: 1}", "a 8x8 map cannot become 8x8"),
     ],

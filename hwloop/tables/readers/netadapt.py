@@ -63,7 +63,7 @@ def read_netadapt(path: Path, source: Source, batch: int) -> LatencyTable:
                 layer = _layer(properties, int(inputs), int(outputs), batch)
                 # Layers of equal properties share a grid: the same numbers under several names.
                 rows.setdefault(layer.key, foreign_row(layer, MS_PER_S * float(seconds), source, (reason,)))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise DataError(f"{path}: layer {name!r} is not one of a lookup table: {error!r}") from error
         except (UserError, ModelError) as error:
             raise DataError(f"{path}: layer {name!r}: {error}") from error

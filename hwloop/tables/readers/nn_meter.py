@@ -139,6 +139,6 @@ def _window(
 
 def _whole(text: str) -> int:
     number = float(text)
-    if number != int(number) or number < 0:
+    if not number.is_integer() or number < 0:
         raise ValueError(f"{text} is not a whole number")
     return int(number)

@@ -43,7 +43,7 @@ def read_once_for_all(path: Path, source: Source) -> LatencyTable:
         raise DataError(f"there is no file {path}") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise DataError(f"{path} is not yaml: {' '.join(str(error).split())}") from error
     if not isinstance(content, Mapping) or not content:
         raise DataError(f"{path} is not a latency table of once-for-all: it holds no latencies by key")
@@ -54,7 +54,7 @@ def read_once_for_all(path: Path, source: Source) -> LatencyTable:
             latency, interval, how = _latency(value)
             reason = f"from once-for-all's latency table {path.name}: {key}: {how}"
             rows.append(foreign_row(_layer(str(key), is_v3), latency, source, (reason,), interval))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(f"{path}: {key}: not an entry of once-for-all's latency tables: {error!r}") from error
         except UserError as error:
             raise DataError(f"{path}: {key}: {error}") from error
