@@ -27,6 +27,8 @@ File = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")]
 
+REPLAY_URL = "replay:"
+
 COLOURS = {"good": "green", "degraded": "yellow", "bad": "red", "maintenance": "magenta", "unknown": "dim"}
 
 
@@ -38,7 +40,12 @@ def register(parent: typer.Typer) -> None:
 @app.command("add")
 def add(
     name: Annotated[str, typer.Argument(help="What to call it.")],
-    url: Annotated[str, typer.Argument(help="ssh://user@host[:port]; host may be an alias of ~/.ssh/config.")],
+    url: Annotated[
+        str,
+        typer.Argument(
+            help="ssh://user@host[:port], host may be an alias of ~/.ssh/config; or replay:PATH of a table or journal."
+        ),
+    ],
     fingerprint: Annotated[
         list[str] | None,
         typer.Option(help="The host key's SHA256:… instead of being asked; again for each jump host."),
@@ -53,8 +60,8 @@ def add(
     ] = None,
     inventory: File = None,
 ) -> None:
-    """Add a device: checks its host key with you, logs in, and writes it down."""
-    from hwloop.devices import Device, SshAccess
+    """Add a device: checks its host key with you, logs in, and writes it down. Of a recording, checks that it opens."""
+    from hwloop.devices import Device, SshAccess, replay_device
     from hwloop.devices.devicefile import add_device, check_name
     from hwloop.devices.introduction import introduce
     from hwloop.devices.ssh.hostkey import FINGERPRINT
@@ -62,6 +69,12 @@ def add(
 
     path = _file_to_write(project, inventory)
     check_name(path, name)
+    if url.startswith(REPLAY_URL):
+        recording = replay_device(name, Path(url.removeprefix(REPLAY_URL)))
+        recording.open_transport().close()
+        add_device(path, recording)
+        typer.echo(f"added {name} to {path}; what it answers was measured before and is marked as replayed")
+        return
     for one in fingerprint or ():
         if not FINGERPRINT.match(one):
             raise UserError(f"{one!r} is no fingerprint; it is SHA256: and 43 characters, as ssh-keygen -l prints it")

@@ -39,11 +39,9 @@ def print_table(table: LatencyTable, console: Console, *, reasons: bool = False)
     """
     context = table.context
     if context is not None:
-        console.print(
-            f"{context.device} ({context.cpu}), {context.runtime} {context.runtime_version}, threads {context.threads}",
-            highlight=False,
-            markup=False,
-        )
+        console.print(context.text, highlight=False, markup=False)
+    for one in table.mixed:
+        console.print(f"mixed knowingly: {one}", style="yellow", highlight=False, markup=False)
     if any(row.emulated for row in table.rows):
         console.print("EMULATED: these latencies are an emulator's and say nothing about hardware", style="bold red")
     shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")

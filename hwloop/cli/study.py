@@ -46,7 +46,7 @@ def run(
     from hwloop.cli.display import Display
     from hwloop.cli.summary import as_data, show
     from hwloop.progress import Silent
-    from hwloop.report import write_report
+    from hwloop.report.html import write_report
     from hwloop.study import run_study
 
     console = Console()

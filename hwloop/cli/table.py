@@ -1,4 +1,4 @@
-"""`hwloop table build|show`: the layers of a network, measured on a device."""
+"""`hwloop table build|show`: the layers of a network, measured on a device. Its other commands have files beside."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from hwloop.cli import table_compare, table_edit, table_exchange, table_list, table_plot
 from hwloop.cli.shape import shape_of
 from hwloop.errors import DeviceError, UserError
 
@@ -26,6 +27,8 @@ app = typer.Typer(help="Build and show latency tables.", no_args_is_help=True)
 
 def register(parent: typer.Typer) -> None:
     """Add the commands of this group."""
+    for commands in (table_edit, table_compare, table_exchange, table_list, table_plot):
+        commands.register(app)
     parent.add_typer(app, name="table")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hwloop.devices.deadline import Deadline
-from hwloop.devices.device import Device, SshAccess, local_device
+from hwloop.devices.device import Device, SshAccess, local_device, replay_device
 from hwloop.devices.hello import Hello
 from hwloop.devices.inventory import Inventory
 from hwloop.devices.session import AgentSession, trial_deadline_s
@@ -22,5 +22,6 @@ __all__ = [
     "Transport",
     "build_zipapp",
     "local_device",
+    "replay_device",
     "trial_deadline_s",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hwloop.devices.ssh.hostkey import HostKey, Pins
@@ -13,6 +14,7 @@ from hwloop.devices.transports.local import LocalTransport
 from hwloop.errors import ConfigError
 
 LOCAL = "local"
+REPLAY = "replay"
 
 
 @dataclass(frozen=True)
@@ -52,13 +54,15 @@ class Device:
 
     Attributes:
         name: what the user calls it.
-        transport: the kind of way to it: `local` or `ssh`.
+        transport: the kind of way to it: `local`, `ssh` or `replay`.
         python: the interpreter on it that runs the agent.
         worker_python: the interpreter on it that has the runtimes.
         root: the agent's directory on it, absolute; None for the transport's own choice.
         ssh: how it is reached, of an `ssh` device.
         board: a board profile of its own: a file of this machine, or the name of a profile of hwloop's; None for the
             one that the device recognises itself by.
+        replay: of a `replay` device, the recording that answers: a latency table (`.parquet`) or a trial journal.
+        trial_s: of a `replay` device, how long a trial takes.
     """
 
     name: str
@@ -68,6 +72,8 @@ class Device:
     root: str | None = None
     ssh: SshAccess | None = None
     board: str | None = None
+    replay: str | None = None
+    trial_s: float = 0.0
 
     def board_profile(self) -> dict[str, Any] | None:
         """Return the board profile that the device is told to use, as its agent takes it; None: its own choice.
@@ -85,6 +91,8 @@ class Device:
     @property
     def address(self) -> str:
         """Where it is, for people."""
+        if self.replay is not None:
+            return f"replay of {self.replay}"
         return self.ssh.url if self.ssh is not None else "this machine"
 
     def open_transport(self) -> Transport:
@@ -92,9 +100,15 @@ class Device:
 
         Raises:
             ConfigError: there is no such kind of transport.
+            DataError: the recording of a `replay` device cannot be used.
         """
-        if self.transport == "local":
+        if self.transport == LOCAL:
             return LocalTransport(self.python)
+        if self.transport == REPLAY and self.replay is not None:
+            from hwloop.devices.replay import Faults, open_recording
+            from hwloop.devices.transports.replay import ReplayTransport
+
+            return ReplayTransport(self.name, open_recording(Path(self.replay)), Faults(trial_s=self.trial_s))
         if self.transport == "ssh" and self.ssh is not None:
             # Imported here: paramiko takes a quarter of a second, and local studies do without.
             from hwloop.devices.ssh.route import Address
@@ -109,9 +123,16 @@ class Device:
                 identity=access.identity,
                 jump=access.jump,
             )
-        raise ConfigError(f"device {self.name}: transport {self.transport!r} does not exist (known: local, ssh)")
+        raise ConfigError(
+            f"device {self.name}: transport {self.transport!r} does not exist (known: local, ssh, replay)"
+        )
 
 
 def local_device(root: str | None = None) -> Device:
     """Return this machine as a device, with this interpreter and the runtimes that it has."""
-    return Device(LOCAL, "local", sys.executable, sys.executable, root)
+    return Device(LOCAL, LOCAL, sys.executable, sys.executable, root)
+
+
+def replay_device(name: str, recording: Path, trial_s: float = 0.0) -> Device:
+    """Return a recording as a device: a latency table (`.parquet`) or a trial journal."""
+    return Device(name, REPLAY, "python3", "python3", replay=str(recording.absolute()), trial_s=trial_s)

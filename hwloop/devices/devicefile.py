@@ -15,10 +15,21 @@ from typing import Any
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
-from hwloop.devices.device import LOCAL, Device, SshAccess
+from hwloop.devices.device import LOCAL, REPLAY, Device, SshAccess, replay_device
 from hwloop.devices.ssh.hostkey import FINGERPRINT, HostKey
 from hwloop.errors import ConfigError, UserError
 from hwloop.files import write_atomic
+from hwloop_agent import protocol
+
+KINDS = {
+    LOCAL: frozenset({"python", "worker_python", "root", "board"}),
+    "ssh": frozenset(
+        {"python", "worker_python", "root", "board", "host", "port", "user", "identity", "fingerprint", "host_key"}
+        | {"jump", "jump_keys"}
+    ),
+    REPLAY: frozenset({"replay", "trial_s"}),
+}
+"""Keys of each kind of device, besides `transport`."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 HEADER = "# Devices that hwloop can measure; `hwloop device --help`. No secrets belong in here.\n"
@@ -130,7 +141,10 @@ def _table(device: Device) -> tomlkit.items.Table:
         if access.host_key is not None:
             content |= {"fingerprint": access.host_key.fingerprint, "host_key": access.host_key.text}
         content["jump"] = access.jump
-    content |= {"python": device.python, "worker_python": device.worker_python, "root": device.root}
+    if device.replay is not None:
+        content |= {"replay": device.replay, "trial_s": device.trial_s or None}
+    else:
+        content |= {"python": device.python, "worker_python": device.worker_python, "root": device.root}
     content["board"] = device.board
     table = tomlkit.table()
     for key, value in content.items():
@@ -159,16 +173,17 @@ class _Reader:
             raise self._error("", "is not a table")
         if not NAME.match(name) or name == LOCAL:
             raise self._error("", f"cannot be a device's name: letters, digits, . _ - and not {LOCAL}")
-        kind = self._text("transport") or ("ssh" if "host" in self.table else "local")
-        known = {"local": set[str](), "ssh": {"host", "port", "user", "identity", "fingerprint", "host_key", "jump"}}
-        if kind not in known:
-            raise self._error("transport", f"{kind!r} does not exist (known: local, ssh)")
-        allowed = known[kind] | {"transport", "python", "worker_python", "root", "board"}
-        allowed |= {"jump_keys"} if kind == "ssh" else set()
+        told = "ssh" if "host" in self.table else REPLAY if "replay" in self.table else LOCAL
+        kind = self._text("transport") or told
+        if kind not in KINDS:
+            raise self._error("transport", f"{kind!r} does not exist (known: {', '.join(KINDS)})")
+        allowed = KINDS[kind] | {"transport"}
         for key in self.table:
             if key not in allowed:
                 raise self._error(key, f"is unknown for a device by {kind} (known: {', '.join(sorted(allowed))})")
-        python = self._text("python") or (sys.executable if kind == "local" else "python3")
+        if kind == REPLAY:
+            return self._replay(name)
+        python = self._text("python") or (sys.executable if kind == LOCAL else "python3")
         root = self._text("root")
         if root is not None and not root.startswith("/"):
             raise self._error("root", f"{root!r} is not an absolute path of the device")
@@ -177,6 +192,15 @@ class _Reader:
         if board is not None and board.endswith(".toml"):
             board = str(self.path.absolute().parent / board)
         return Device(name, kind, python, self._text("worker_python") or python, root, access, board)
+
+    def _replay(self, name: str) -> Device:
+        recording = self._text("replay")
+        if recording is None:
+            raise self._error("replay", "is missing: name a latency table or a trial journal")
+        trial_s, most = self.table.get("trial_s", 0.0), protocol.MAX_TRIAL_S
+        if not isinstance(trial_s, int | float) or isinstance(trial_s, bool) or not 0 <= trial_s <= most:
+            raise self._error("trial_s", f"{trial_s!r} is not a time from 0 to {most:.0f} s")
+        return replay_device(name, self.path.absolute().parent / recording, float(trial_s))
 
     def _access(self) -> SshAccess:
         host = self._text("host")

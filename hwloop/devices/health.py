@@ -16,7 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from hwloop.devices.device import Device
+from hwloop.devices.device import REPLAY, Device
 from hwloop.devices.session import AgentSession
 from hwloop.errors import AccessError, DeviceBusyError, DeviceError, UserError
 from hwloop.files import write_atomic
@@ -136,7 +136,10 @@ def check_device(device: Device, on_wait: Callable[[str], None] | None = None) -
     Raises:
         DeviceBusyError: somebody else is measuring there.
         AccessError: it does not prove who it is, or does not let us in.
+        UserError: it is a recording, which has no health.
     """
+    if device.transport == REPLAY:
+        raise UserError(f"{device.name} is a recording: there is nothing on it that could be checked")
     checked_at = datetime.now(UTC).isoformat(timespec="seconds")
     try:
         found = _look(device, on_wait)

@@ -1,7 +1,8 @@
 """Trials, campaigns, and what they learn."""
 
-from hwloop.measurement.bench import Bench, Identity
+from hwloop.measurement.bench import Bench, Identity, as_replayed
 from hwloop.measurement.campaign import CampaignPlan, Session, Subject, run_campaign
+from hwloop.measurement.comparing import Ratio, Verdict, context_differences, judge
 from hwloop.measurement.design import layer_design, spread
 from hwloop.measurement.fleet import Outcome, run_fleet
 from hwloop.measurement.measurement import USABLE, Interval, Measurement, noise_floor, pool
@@ -16,11 +17,16 @@ __all__ = [
     "Interval",
     "Measurement",
     "Outcome",
+    "Ratio",
     "Session",
     "Subject",
     "TimingProtocol",
     "Trial",
     "TrialStore",
+    "Verdict",
+    "as_replayed",
+    "context_differences",
+    "judge",
     "layer_design",
     "noise_floor",
     "pool",

@@ -8,7 +8,7 @@ False alarms would cost more than drift. Therefore the numbers are medians of cl
 confirmed by a second fresh process before it counts, and the limit is never below what the campaign's anchors scatter
 by themselves. An anchor costs one trial in twenty; campaigns of fewer trials have none.
 
-Anchors are ordinary trials in the journal, told by their `replicate`: `FIRST_REPLICATE`, 16 bits that name the
+Anchors are ordinary trials in the journal, told by their `replicate`: `FIRST_ANCHOR`, 16 bits that name the
 campaign, 13 bits for the position, one for the process.
 """
 
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 from zlib import crc32
 
+from hwloop.devices.replay import FIRST_ANCHOR
 from hwloop.measurement.store import EVENT
 
 Json = Mapping[str, Any]
@@ -30,7 +31,6 @@ SCATTER = 3.0
 FEWEST = 3
 # Two processes at the first positions: they make the reference that later ones are held against.
 BASE_POSITIONS = 2
-FIRST_REPLICATE = 1 << 30
 MAX_POSITION = (1 << 13) - 1
 DRIFT = "drift"
 
@@ -44,14 +44,14 @@ def replicate_of(salt: int, position: int, process: int) -> int:
     """Return the replicate of an anchor. Raises `ValueError` beyond the last position."""
     if not 0 <= position <= MAX_POSITION:
         raise ValueError(f"a campaign has at most {MAX_POSITION + 1} anchors")
-    return FIRST_REPLICATE + (salt << 14) + (position << 1) + process
+    return FIRST_ANCHOR + (salt << 14) + (position << 1) + process
 
 
 def position_of(entry: Json, salt: int) -> int | None:
     """Return the position of an anchor of campaign `salt`; None for everything else in a journal."""
     if EVENT in entry:
         return None
-    code = int(entry["spec"]["replicate"]) - FIRST_REPLICATE
+    code = int(entry["spec"]["replicate"]) - FIRST_ANCHOR
     return (code >> 1) & MAX_POSITION if code >= 0 and code >> 14 == salt else None
 
 

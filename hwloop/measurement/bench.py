@@ -18,6 +18,13 @@ from hwloop.measurement.measurement import Measurement
 from hwloop.measurement.store import TrialStore
 from hwloop.progress import Progress
 
+REPLAYED = "REPLAYED, not measured now: "
+
+
+def as_replayed(cpu: str) -> str:
+    """Return a processor's name as that of a recording: part of the name, so that no table or report can lose it."""
+    return cpu if cpu.startswith(REPLAYED) else REPLAYED + cpu
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -25,7 +32,7 @@ class Identity:
 
     Attributes:
         cpu: name of the board, or of the processor where the system names no board; begins with EMULATED where the
-            agent found an emulator.
+            agent found an emulator, with REPLAYED where a recording answers.
         agent_sha256: hash of the agent's file.
         facts: everything it told: system, memory, clocks, sensors, and which runtimes can be imported.
     """
@@ -83,6 +90,8 @@ class Bench:
         if known["facts"].get("emulated"):
             # Part of the name, so that no table, report or comparison can lose it.
             cpu = f"EMULATED, not real hardware: {cpu}"
+        if known["facts"].get("replayed"):
+            cpu = as_replayed(cpu)
         return Identity(cpu, known["agent_sha256"], known["facts"])
 
     def open_session(self) -> AgentSession:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import itertools
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 NS_PER_MS = 1e6
 
@@ -134,7 +134,15 @@ def _provenance(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def noise_floor(measurements: Sequence[Measurement]) -> float:
+class Repeated(Protocol):
+    """Something that several fresh processes have measured: a `Measurement`, a row of a table."""
+
+    @property
+    def process_medians_ms(self) -> Sequence[float]:
+        """One per usable process."""
+
+
+def noise_floor(measurements: Iterable[Repeated]) -> float:
     """Median relative difference between two fresh processes that measured the same artifact.
 
     Every pair of processes of every measurement counts once: |a - b| / mean(a, b). This is how far apart two honest

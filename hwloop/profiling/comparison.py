@@ -5,18 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from hwloop.errors import UserError
-from hwloop.measurement import Interval
-from hwloop.profiling.result import NetworkResult, Timing
-
-Verdict = Literal["faster", "slower", "within noise"]
-
-CONTEXT = ("device", "cpu", "runtime", "runtime_version", "threads")
-"""What two results must share to be compared without saying so; the model may differ, that is what is compared."""
-
-EMULATED = "EMULATED"
+from hwloop.measurement import Interval, Verdict, context_differences, judge
+from hwloop.profiling.result import NetworkResult
 
 
 @dataclass(frozen=True)
@@ -46,51 +38,20 @@ def compare(a: NetworkResult, b: NetworkResult, *, across: Sequence[str] = ()) -
     Args:
         a: the reference.
         b: what is judged.
-        across: fields of `CONTEXT` that are meant to differ: "runtime", "threads", "device".
+        across: fields of `hwloop.measurement.comparing.CONTEXT` that are meant to differ, such as "runtime".
 
     Raises:
         UserError: a field differs that was not meant to (all of them are named), or one of the two has no latency.
     """
-    allowed = set(across)
-    unknown = sorted(allowed - set(CONTEXT))
-    if unknown:
-        raise UserError(f"--across {unknown[0]}: name some of {', '.join(CONTEXT)}")
-    # Another processor comes with another device, another version with another runtime.
-    if "device" in allowed:
-        allowed.add("cpu")
-    if "runtime" in allowed:
-        allowed.add("runtime_version")
-    differing = [name for name in CONTEXT if getattr(a, name) != getattr(b, name)]
-    refused = [name for name in differing if name not in allowed]
-    if refused:
-        named = "; ".join(_difference(name, a, b) for name in refused)
-        wish = ",".join(dict.fromkeys({"cpu": "device"}.get(name, name) for name in refused))
-        raise UserError(f"these results are not of one kind: {named}; compare them knowingly with --across {wish}")
+    differences = context_differences(a, b, across, "results")
     for one, name in ((a, "first"), (b, "second")):
         if not one.end_to_end.usable:
             reasons = "; ".join(one.end_to_end.reasons) or "no reason given"
             raise UserError(f"the {name} result, {one.model}, has no latency: {one.end_to_end.status} ({reasons})")
     floors = [one.noise_floor for one in (a, b) if one.noise_floor is not None]
     floor = max(floors) if floors else None
-    ratio, interval, verdict = _judge(a.end_to_end, b.end_to_end, floor)
-    return Comparison(
-        ratio, interval, floor, verdict, tuple(_difference(name, a, b) for name in differing), _layers(a, b, floor)
-    )
-
-
-def _difference(name: str, a: NetworkResult, b: NetworkResult) -> str:
-    return f"{name}: {getattr(a, name)} / {getattr(b, name)}"
-
-
-def _judge(a: Timing, b: Timing, floor: float | None) -> tuple[float, Interval, Verdict]:
-    (a_low, a_ms, a_high), (b_low, b_ms, b_high) = a.numbers, b.numbers
-    ratio, interval = b_ms / a_ms, Interval(b_low / a_high, b_high / a_low)
-    margin = floor or 0.0
-    if interval.high < 1 and ratio < 1 - margin:
-        return ratio, interval, "faster"
-    if interval.low > 1 and ratio > 1 + margin:
-        return ratio, interval, "slower"
-    return ratio, interval, "within noise"
+    found = judge(a.end_to_end.numbers, b.end_to_end.numbers, floor)
+    return Comparison(found.value, found.interval, floor, found.verdict, differences, _layers(a, b, floor))
 
 
 def _layers(a: NetworkResult, b: NetworkResult, floor: float | None) -> tuple[tuple[str, float, Verdict], ...]:
@@ -98,6 +59,6 @@ def _layers(a: NetworkResult, b: NetworkResult, floor: float | None) -> tuple[tu
     theirs = {layer.key: layer.timing for layer in b.layers or () if layer.timing.usable}
     found = []
     for key in mine.keys() & theirs.keys():
-        ratio, _, verdict = _judge(mine[key], theirs[key], floor)
-        found.append((key, ratio, verdict))
+        ratio = judge(mine[key].numbers, theirs[key].numbers, floor)
+        found.append((key, ratio.value, ratio.verdict))
     return tuple(sorted(found, key=lambda one: -abs(math.log(one[1]))))

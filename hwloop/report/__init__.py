@@ -1,5 +1,1 @@
-"""The report of a study."""
-
-from hwloop.report.html import write_report
-
-__all__ = ["write_report"]
+"""Pages: the report of a study (`html`), the curves of a latency table (`table`)."""

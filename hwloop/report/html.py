@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
-
-import jinja2
-import plotly.graph_objects as go
 
 from hwloop.files import write_atomic
 from hwloop.report import plots
+from hwloop.report.page import render
 from hwloop.study import StudyResult
 
 MB = 1e6
@@ -22,8 +19,6 @@ def write_report(result: StudyResult, path: Path) -> None:
         result: what the study found.
         path: of the HTML file; replaced atomically.
     """
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    template = environment.from_string(resources.files("hwloop.report").joinpath("report.html.j2").read_text())
     figures = {
         "front": plots.front_figure(result),
         "search": plots.search_figure(result),
@@ -31,16 +26,4 @@ def write_report(result: StudyResult, path: Path) -> None:
         "hypervolume": plots.hypervolume_figure(result),
         "grain": plots.grain_figure(result),
     }
-    page = template.render(
-        result=result,
-        MB=MB,
-        # The first figure brings plotly's script along: the page is read offline, on any machine.
-        figures={name: _html(figure, script=name == "front") for name, figure in figures.items()},
-    )
-    write_atomic(path, page)
-
-
-def _html(figure: go.Figure, *, script: bool) -> str:
-    return str(
-        figure.to_html(full_html=False, include_plotlyjs=script, config={"displayModeBar": False, "responsive": True})
-    )
+    write_atomic(path, render("report.html.j2", figures, result=result, MB=MB))

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import plotly.graph_objects as go
 
+from hwloop.report.page import ACCENT, BASE, FAINT, WARM, plain_figure
 from hwloop.study import StudyResult
-
-_BASE = "#444444"
-_ACCENT = "#1f6fb2"
-_FAINT = "#b8c4ce"
-_WARM = "#d1603d"
 
 
 def front_figure(result: StudyResult) -> go.Figure:
     """Test accuracy against measured latency of the exported networks, with the base."""
-    figure = _figure("measured latency [ms]", "test accuracy [%]")
-    for networks, colour, name in (((result.base,), _BASE, "base"), (result.networks, _ACCENT, "front")):
+    figure = plain_figure("measured latency [ms]", "test accuracy [%]")
+    for networks, colour, name in (((result.base,), BASE, "base"), (result.networks, ACCENT, "front")):
         figure.add_trace(
             go.Scatter(
                 x=[n.measured.latency_ms for n in networks],
@@ -40,13 +36,13 @@ def front_figure(result: StudyResult) -> go.Figure:
 
 def search_figure(result: StudyResult) -> go.Figure:
     """All evaluated candidates, with those of the front that were measured."""
-    figure = _figure("predicted latency [ms]", "error on the held-out split [%]")
+    figure = plain_figure("predicted latency [ms]", "error on the held-out split [%]")
     figure.add_trace(
         go.Scatter(
             x=[c["latency_ms"] for c in result.candidates],
             y=[100 * c["error"] for c in result.candidates],
             mode="markers",
-            marker={"color": _FAINT, "size": 5},
+            marker={"color": FAINT, "size": 5},
             name="evaluated",
             hovertext=[c["candidate"] for c in result.candidates],
         )
@@ -56,7 +52,7 @@ def search_figure(result: StudyResult) -> go.Figure:
             x=[c["predicted_ms"] for c in result.measured_front],
             y=[100 * c["error"] for c in result.measured_front],
             mode="markers",
-            marker={"color": _WARM, "size": 8},
+            marker={"color": WARM, "size": 8},
             name="measured members of the front",
             hovertext=[c["candidate"] for c in result.measured_front],
         )
@@ -66,14 +62,14 @@ def search_figure(result: StudyResult) -> go.Figure:
 
 def holdout_figure(result: StudyResult) -> go.Figure:
     """Predicted against measured latency of held-out networks: corrected, and the raw sum of layers."""
-    figure = _figure("measured latency [ms]", "predicted latency [ms]")
+    figure = plain_figure("measured latency [ms]", "predicted latency [ms]")
     measured = [h.measured_ms for h in result.holdout]
     figure.add_trace(
         go.Scatter(
             x=measured,
             y=[h.sum_of_layers_ms for h in result.holdout],
             mode="markers",
-            marker={"color": _FAINT, "size": 6},
+            marker={"color": FAINT, "size": 6},
             name="sum of isolated layers",
         )
     )
@@ -89,26 +85,26 @@ def holdout_figure(result: StudyResult) -> go.Figure:
                 "thickness": 0.8,
             },
             mode="markers",
-            marker={"color": _ACCENT, "size": 7},
+            marker={"color": ACCENT, "size": 7},
             name="corrected, with interval",
         )
     )
     ends = [min(measured), max(measured)]
     figure.add_trace(
-        go.Scatter(x=ends, y=ends, mode="lines", line={"color": _BASE, "width": 1, "dash": "dot"}, name="equal")
+        go.Scatter(x=ends, y=ends, mode="lines", line={"color": BASE, "width": 1, "dash": "dot"}, name="equal")
     )
     return figure
 
 
 def hypervolume_figure(result: StudyResult) -> go.Figure:
     """Hypervolume of the non-dominated candidates after each generation."""
-    figure = _figure("generation", "hypervolume (normalised)")
+    figure = plain_figure("generation", "hypervolume (normalised)")
     figure.add_trace(
         go.Scatter(
             x=list(range(1, len(result.hypervolume) + 1)),
             y=list(result.hypervolume),
             mode="lines+markers",
-            line={"color": _ACCENT},
+            line={"color": ACCENT},
             showlegend=False,
         )
     )
@@ -117,31 +113,17 @@ def hypervolume_figure(result: StudyResult) -> go.Figure:
 
 def grain_figure(result: StudyResult) -> go.Figure:
     """The staircase: latency of one layer as its output width grows channel by channel."""
-    figure = _figure("output channels", "latency [ms]")
+    figure = plain_figure("output channels", "latency [ms]")
     sweep = result.grain
     figure.add_trace(
         go.Scatter(
             x=list(sweep.widths),
             y=list(sweep.latencies_ms),
             mode="markers",
-            marker={"color": _ACCENT, "size": 7},
+            marker={"color": ACCENT, "size": 7},
             showlegend=False,
         )
     )
     if sweep.grain > 1:
         figure.update_xaxes(dtick=sweep.grain, showgrid=True)
-    return figure
-
-
-def _figure(x: str, y: str) -> go.Figure:
-    figure = go.Figure()
-    figure.update_layout(
-        template="simple_white",
-        xaxis_title=x,
-        yaxis_title=y,
-        height=420,
-        margin={"l": 60, "r": 20, "t": 20, "b": 50},
-        legend={"orientation": "h", "y": 1.12},
-        font={"family": "system-ui, sans-serif", "size": 13},
-    )
     return figure

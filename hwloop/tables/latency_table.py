@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
-import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -15,46 +14,50 @@ import pyarrow as pa
 from hwloop.errors import DataError, UserError
 from hwloop.layers import Layer
 from hwloop.measurement import USABLE
+from hwloop.tablefile import Header, read_table, write_table
+from hwloop.tables.clocks import FIELDS, clocks_of
 from hwloop.tables.costs import Entry, LayerCosts, Point
-from hwloop.tables.geometry import geometry, width_pair
+from hwloop.tables.geometry import geometry
 from hwloop.tables.grain import DEFAULT_NOISE, FEWEST_WIDTHS, Grain, learn_grain, pool_grains
-from hwloop.tables.parquet import CONTEXT_COLUMNS, SCHEMA, read_table, write_table
-from hwloop.tables.row import Context, Row
+from hwloop.tables.pooling import Measured, pooled
+from hwloop.tables.records import check_numbers, context_of, distinct, to_arrow, to_row, usable
+from hwloop.tables.row import Row
 
 
 class LatencyTable:
     """Rows of measured layers, with a lookup that says where its numbers come from.
 
-    A table is a value: `append`, `merge` and `with_grain` return a new one. All rows share one `Context`. A
+    A table is a value: `append`, `merge`, `filter` and `with_grain` return a new one. All rows share one `Context`. A
     layer may have several rows (history); a lookup takes the median of its ok rows, or of its degraded ones,
     flagged, when there is no ok one. Rows that failed stay in the table and are named by the lookup.
 
     Args:
         rows: of one context. Rows of the same layer and the same trials are kept once.
         grain: channels per block, see `hwloop.tables.grain`.
+        mixed: differences that were mixed knowingly, see `merge`.
 
     Raises:
         UserError: rows of different contexts.
     """
 
-    def __init__(self, rows: Iterable[Row] = (), grain: int = 1) -> None:
-        table = _arrow(list(rows))
-        _context(table)  # before rows of the same trials are dropped, which may be of another context
-        self._set(_distinct(table), grain)
+    def __init__(self, rows: Iterable[Row] = (), grain: int = 1, mixed: Sequence[str] = ()) -> None:
+        table = to_arrow(list(rows))
+        context_of(table)  # before rows of the same trials are dropped, which may be of another context
+        self._set(distinct(table), Header(grain, tuple(mixed)))
 
-    def _set(self, table: Any, grain: int) -> None:
-        if grain < 1:
-            raise UserError(f"the grain is a number of channels, at least 1; got {grain}")
+    def _set(self, table: Any, header: Header) -> None:
+        if header.grain < 1:
+            raise UserError(f"the grain is a number of channels, at least 1; got {header.grain}")
         self._table = table
+        self._header = header
         self._costs: dict[str, LayerCosts] = {}
         self._positions: Mapping[Any, Any] | None = None
-        self.grain = grain
-        self.context = _context(table)
+        self.context = context_of(table)
 
     @classmethod
-    def _from_arrow(cls, table: Any, grain: int) -> LatencyTable:
+    def _from_arrow(cls, table: Any, header: Header) -> LatencyTable:
         made = cls.__new__(cls)
-        made._set(table, grain)
+        made._set(table, header)
         return made
 
     @classmethod
@@ -65,9 +68,10 @@ class LatencyTable:
             DataError: no such file, not a table, damaged, of a newer version, without numbers, or of mixed
                 contexts.
         """
-        table, grain = read_table(path)
+        table, header = read_table(path)
         try:
-            return cls._from_arrow(table, grain)
+            check_numbers(table)
+            return cls._from_arrow(table, header)
         except UserError as error:
             raise DataError(f"latency table {path}: {error}") from error
 
@@ -77,53 +81,119 @@ class LatencyTable:
         Raises:
             DataError: the file cannot be written; an old one is untouched.
         """
-        write_table(path, self._table, self.grain)
+        write_table(path, self._table, self._header)
 
     def __len__(self) -> int:
         return len(self._table)
+
+    @property
+    def usable(self) -> int:
+        """How many rows have a latency."""
+        return len(usable(self._table))
 
     def __contains__(self, layer: object) -> bool:
         """Whether a layer has at least one usable row."""
         return isinstance(layer, Layer) and any(row["status"] in USABLE for row in self._rows_of_key(layer))
 
     @property
+    def header(self) -> Header:
+        """What the table says about all of its rows."""
+        return self._header
+
+    @property
+    def grain(self) -> int:
+        """Channels per block."""
+        return self._header.grain
+
+    @property
+    def mixed(self) -> tuple[str, ...]:
+        """What was mixed knowingly, as "clock (600 MHz / 1500 MHz)"."""
+        return self._header.mixed
+
+    @property
     def rows(self) -> tuple[Row, ...]:
         """All rows in the order in which they were added."""
-        return tuple(_row(record) for record in self._table.to_pylist())
+        return tuple(to_row(record) for record in self.records())
+
+    def records(self) -> list[dict[str, Any]]:
+        """All rows as plain data; keys as in `hwloop.tablefile.SCHEMA`, None for what is not known."""
+        records: list[dict[str, Any]] = self._table.to_pylist()
+        return records
 
     def to_frame(self) -> pd.DataFrame:
-        """All rows as a data frame; columns as in `hwloop.tables.parquet.SCHEMA`."""
+        """All rows as a data frame; columns as in `hwloop.tablefile.SCHEMA`."""
         frame: pd.DataFrame = self._table.to_pandas()
         return frame
 
-    def append(self, rows: Iterable[Row]) -> LatencyTable:
+    def append(self, rows: Iterable[Row], mix: Collection[str] = ()) -> LatencyTable:
         """The table with more rows; rows that are already there are not added again.
 
-        Raises:
-            UserError: a row of another device, runtime, version or number of threads.
-        """
-        added = _arrow(list(rows))
-        self._refuse_mixing(_context(added), "append to")
-        return self._from_arrow(_distinct(pa.concat_tables([self._table, added])), self.grain)
+        Args:
+            rows: to add.
+            mix: see `merge`.
 
-    def merge(self, other: LatencyTable) -> LatencyTable:
+        Raises:
+            UserError: a row of another device, runtime, version, number of threads, or of other clocks.
+        """
+        added = to_arrow(list(rows))
+        return self._with(self._from_arrow(added, self._header), "append to", mix)
+
+    def merge(self, other: LatencyTable, mix: Collection[str] = ()) -> LatencyTable:
         """The rows of both tables.
 
+        Args:
+            other: to add.
+            mix: of `hwloop.tables.clocks.FIELDS`: what may differ all the same. What did differ is then in `mixed` of
+                the new table, and stays there.
+
         Raises:
-            UserError: they are of different devices, runtimes, versions or numbers of threads, or their
-                grains differ.
+            UserError: they are of different devices, runtimes, versions or numbers of threads; their governors or
+                clocks differ; or their grains differ.
         """
-        self._refuse_mixing(other.context, "merge")
         if len(self) and len(other) and self.grain != other.grain:
             raise UserError(
                 f"cannot merge latency tables of grain {self.grain} and {other.grain}; use with_grain on one"
             )
-        grain = self.grain if len(self) else other.grain
-        return self._from_arrow(_distinct(pa.concat_tables([self._table, other._table])), grain)
+        return self._with(other, "merge", mix)
+
+    def _with(self, other: LatencyTable, verb: str, mix: Collection[str]) -> LatencyTable:
+        unknown = sorted(set(mix) - set(FIELDS))
+        if unknown:
+            raise UserError(f"{unknown[0]!r} cannot be mixed; what can be is {' and '.join(FIELDS)}")
+        if self.context is not None and other.context is not None and self.context != other.context:
+            differing = ", ".join(self.context.differences(other.context))
+            raise UserError(f"cannot {verb} latency tables that differ in {differing}; keep one table for each")
+        mine, theirs = clocks_of(self._table), clocks_of(other._table)
+        found = {} if mine is None or theirs is None else mine.differences(theirs)
+        refused = [text for field, text in found.items() if field not in mix]
+        if refused:
+            wish = " ".join(f"--mix {field}" for field in found if field not in mix)
+            raise UserError(
+                f"cannot {verb} latency tables that differ in {', '.join(refused)};"
+                f" keep one table for each, or mix them knowingly with {wish}, which the new table records"
+            )
+        mixed = dict.fromkeys((*self.mixed, *other.mixed, *found.values()))
+        header = Header(self.grain if len(self) else other.grain, tuple(mixed))
+        return self._from_arrow(distinct(pa.concat_tables([self._table, other._table])), header)
+
+    def filter(self, *, ops: Collection[str] = (), statuses: Collection[str] = (), pattern: str = "*") -> LatencyTable:
+        """The rows that pass every criterion; grain and `mixed` stay.
+
+        Args:
+            ops: operations (`hwloop.layers.OPS`); all when empty.
+            statuses: of rows; all when empty.
+            pattern: a shell pattern that the whole key matches, such as ``conv * k3x3 *``; case counts.
+        """
+        columns = (self._table[name].to_pylist() for name in ("op", "status", "key"))
+        keep = [
+            (not ops or op in ops) and (not statuses or status in statuses) and fnmatchcase(key, pattern)
+            for op, status, key in zip(*columns, strict=True)
+        ]
+        return self._from_arrow(self._table.filter(pa.array(keep, pa.bool_())), self._header)
 
     def with_grain(self, grain: int) -> LatencyTable:
         """The same rows with another grain."""
-        return self._from_arrow(self._table, grain)
+        return self._from_arrow(self._table, replace(self._header, grain=grain))
 
     def lookup(self, layer: Layer) -> Entry:
         """What a layer costs; a layer that was not measured gives an interpolated or an unsupported entry."""
@@ -153,6 +223,11 @@ class LatencyTable:
         names = dict.fromkeys(geometry(layer) for layer in layers)
         return LayerCosts({name: self._points(name) for name in names}, grain or self.grain)
 
+    def points(self) -> dict[str, list[Point]]:
+        """What was measured with a latency, by geometry; the history of a pair of widths is one point."""
+        found = {name: self._points(name) for name in map(str, self._index())}
+        return {name: points for name, points in found.items() if points}
+
     def learn_grain(self, noise: float = DEFAULT_NOISE) -> Grain:
         """Learn the grain from every sweep that the table holds.
 
@@ -173,11 +248,6 @@ class LatencyTable:
                     found.append(learn_grain([p.outputs for p in sweep], [p.latency_ms for p in sweep], noise))
         return pool_grains(found)
 
-    def _refuse_mixing(self, other: Context | None, verb: str) -> None:
-        if self.context is not None and other is not None and self.context != other:
-            differing = ", ".join(self.context.differences(other))
-            raise UserError(f"cannot {verb} latency tables that differ in {differing}; keep one table for each")
-
     def _index(self) -> Mapping[Any, Any]:
         if self._positions is None:
             self._positions = self._table.select(["geometry"]).to_pandas().groupby("geometry").indices
@@ -195,119 +265,14 @@ class LatencyTable:
         return [record for record in self._records(geometry(layer)) if record["key"] == layer.key]
 
     def _points(self, name: str) -> list[Point]:
-        by_widths: dict[tuple[int, int], list[dict[str, Any]]] = {}
+        by_widths: dict[tuple[int, int], list[Measured]] = {}
         for record in self._records(name):
             if record["status"] in USABLE:
-                by_widths.setdefault((record["inputs"], record["outputs"]), []).append(record)
-        return [_pooled(widths, by_widths[widths]) for widths in sorted(by_widths)]
+                row = Measured(record["status"], record["low_ms"], record["latency_ms"], record["high_ms"])
+                by_widths.setdefault((record["inputs"], record["outputs"]), []).append(row)
+        return [_point(widths, pooled(by_widths[widths])) for widths in sorted(by_widths)]
 
 
-def _pooled(widths: tuple[int, int], records: Sequence[Mapping[str, Any]]) -> Point:
-    """The median of the ok rows, else of the degraded ones; its interval covers every row's latency."""
-    ok = [record for record in records if record["status"] == "ok"]
-    used = ok or records
-    latencies = [record["latency_ms"] for record in used]
-    return Point(
-        *widths,
-        latency_ms=statistics.median(latencies),
-        low_ms=min(statistics.median(record["low_ms"] for record in used), *latencies),
-        high_ms=max(statistics.median(record["high_ms"] for record in used), *latencies),
-        degraded=not ok,
-    )
-
-
-def _arrow(rows: Sequence[Row]) -> Any:
-    layers: dict[str, tuple[str, str, int, int]] = {}
-    for row in rows:
-        if row.key not in layers:
-            layer = Layer.parse(row.key)
-            layers[row.key] = (geometry(layer), layer.op, *width_pair(layer))
-    return pa.Table.from_pylist([_record(row, *layers[row.key]) for row in rows], schema=SCHEMA)
-
-
-def _record(row: Row, name: str, op: str, inputs: int, outputs: int) -> dict[str, Any]:
-    def number(value: float) -> float | None:
-        return None if math.isnan(value) else value
-
-    return {
-        "key": row.key,
-        "geometry": name,
-        "op": op,
-        "inputs": inputs,
-        "outputs": outputs,
-        "latency_ms": number(row.latency_ms),
-        "low_ms": number(row.low_ms),
-        "high_ms": number(row.high_ms),
-        "process_medians_ms": list(row.process_medians_ms),
-        "processes": row.processes,
-        "peak_bytes": row.peak_bytes,
-        "model_bytes": row.model_bytes,
-        "status": row.status,
-        "reasons": list(row.reasons),
-        **{column: getattr(row.context, column) for column in CONTEXT_COLUMNS},
-        "governor": row.governor,
-        "clock_mhz": row.clock_mhz,
-        "temperature_c": row.temperature_c,
-        "throttle": row.throttle,
-        "canary_ratio": row.canary_ratio,
-        "samples_sha256": row.samples_sha256,
-        "trial_ids": list(row.trial_ids),
-        "agent_sha256": row.agent_sha256,
-        "measured_at": row.measured_at,
-        "emulated": row.emulated,
-        "fusion": row.fusion,
-    }
-
-
-def _row(record: Mapping[str, Any]) -> Row:
-    def number(value: float | None) -> float:
-        return float("nan") if value is None else value
-
-    return Row(
-        key=record["key"],
-        latency_ms=number(record["latency_ms"]),
-        low_ms=number(record["low_ms"]),
-        high_ms=number(record["high_ms"]),
-        process_medians_ms=tuple(record["process_medians_ms"]),
-        peak_bytes=record["peak_bytes"],
-        model_bytes=record["model_bytes"],
-        status=record["status"],
-        reasons=tuple(record["reasons"]),
-        context=Context(**{column: record[column] for column in CONTEXT_COLUMNS}),
-        governor=record["governor"],
-        clock_mhz=record["clock_mhz"],
-        temperature_c=record["temperature_c"],
-        throttle=record["throttle"],
-        canary_ratio=record["canary_ratio"],
-        samples_sha256=record["samples_sha256"],
-        trial_ids=tuple(record["trial_ids"]),
-        agent_sha256=record["agent_sha256"],
-        measured_at=record["measured_at"],
-        emulated=record["emulated"],
-        fusion=record["fusion"],
-    )
-
-
-def _context(table: Any) -> Context | None:
-    """The one context of a table; None when it is empty.
-
-    Raises:
-        UserError: there are several.
-    """
-    found = table.select(list(CONTEXT_COLUMNS)).group_by(list(CONTEXT_COLUMNS)).aggregate([]).to_pylist()
-    contexts = [Context(**record) for record in found]
-    if len(contexts) > 1:
-        differing = ", ".join(contexts[0].differences(contexts[1]))
-        raise UserError(f"rows of one latency table differ in {differing}; keep one table for each")
-    return contexts[0] if contexts else None
-
-
-def _distinct(table: Any) -> Any:
-    """Every row once: rows of one layer and the same trials are one; a row without trials is its own."""
-    seen: set[tuple[str, tuple[str, ...]]] = set()
-    keep: list[bool] = []
-    for key, trials in zip(table["key"].to_pylist(), table["trial_ids"].to_pylist(), strict=True):
-        name = (key, tuple(trials))
-        keep.append(not trials or name not in seen)
-        seen.add(name)
-    return table if all(keep) else table.filter(pa.array(keep))
+def _point(widths: tuple[int, int], measured: Measured) -> Point:
+    status, low_ms, latency_ms, high_ms = measured
+    return Point(*widths, latency_ms, low_ms, high_ms, degraded=status != "ok")

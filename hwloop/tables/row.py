@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hwloop.devices.replay import workload_of
 from hwloop.errors import UserError
 from hwloop.layers import Layer
-from hwloop.measurement import USABLE, Measurement
+from hwloop.measurement import USABLE, Measurement, as_replayed
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Context:
         cpu: model name of its processor.
         runtime: name of the runtime.
         runtime_version: its version.
-        threads: threads that the runtime was given.
+        threads: threads that the runtime was given; 0 when unknown.
     """
 
     device: str
@@ -31,6 +32,12 @@ class Context:
     runtime: str
     runtime_version: str
     threads: int
+
+    @property
+    def text(self) -> str:
+        """All of it in one line, for people."""
+        threads = self.threads or "unknown"
+        return f"{self.device} ({self.cpu}), {self.runtime} {self.runtime_version}, threads {threads}"
 
     def differences(self, other: Context) -> tuple[str, ...]:
         """The fields in which two contexts differ, as "field (this / other)"."""
@@ -67,6 +74,8 @@ class Row:
         measured_at: ISO time of the first trial's start, by the device's clock.
         emulated: the device has no processor of its kind, so its latencies are nobody's; None when nobody said.
         fusion: name of the rules by which neighbouring operations were joined into this layer; None when unknown.
+        workload_sha256: digest of what was run (`hwloop.devices.replay.workload_of`): artifact, runtime, options,
+            inputs and threads; None when unknown.
     """
 
     key: str
@@ -90,6 +99,7 @@ class Row:
     measured_at: str = ""
     emulated: bool | None = None
     fusion: str | None = None
+    workload_sha256: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse a usable row without a number.
@@ -162,7 +172,7 @@ class Row:
             reasons=measurement.reasons,
             context=Context(
                 device=device,
-                cpu=cpu,
+                cpu=as_replayed(cpu) if any(record.get("replayed") for record in records) else cpu,
                 runtime=runtime or str(first["runtime"]["name"]),
                 runtime_version=str(next((version for version in told if version is not None), runtime_version)),
                 threads=int(first["spec"]["threads"]),
@@ -178,6 +188,7 @@ class Row:
             measured_at=str(first.get("started_at") or ""),
             emulated=next((r["emulated"] for r in records if r.get("emulated") is not None), None),
             fusion=fusion,
+            workload_sha256=workload_of(first["spec"]),
         )
 
     @classmethod

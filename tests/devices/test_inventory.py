@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from hwloop.devices import Device, Inventory, SshAccess, local_device
+from hwloop.devices import Device, Inventory, SshAccess, local_device, replay_device
 from hwloop.devices.devicefile import add_device, read_devices, remove_device
 from hwloop.devices.inventory import project_inventory, user_inventory
 from hwloop.devices.ssh.hostkey import HostKey
@@ -167,3 +167,31 @@ def test_an_address_is_shown_as_it_is_typed():
     assert BOARD.address == "ssh://pi@pi.local:2222"
     assert SshAccess("::1", 22).url == "ssh://[::1]:22"
     assert local_device().address == "this machine"
+
+
+def test_a_recording_is_a_device(file):
+    file.write_text('[devices.rec]\nreplay = "t.parquet"\ntrial_s = 0.5\n')
+    (device,) = read_devices(file)
+    assert device == replay_device("rec", file.parent / "t.parquet", 0.5)
+    assert device.address == f"replay of {file.parent / 't.parquet'}"
+    remove_device(file, "rec")
+    add_device(file, device)
+    assert read_devices(file) == (device,)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ('transport = "replay"', r"devices.rec.replay is missing: name a latency table or a trial journal"),
+        (
+            'replay = "t.parquet"\nhost = "pi"\ntransport = "replay"',
+            "devices.rec.host is unknown for a device by replay",
+        ),
+        ('replay = "t.parquet"\ntrial_s = -1', r"devices.rec.trial_s -1 is not a time"),
+        ('replay = "t.parquet"\ntrial_s = "1"', r"devices.rec.trial_s '1' is not a time"),
+    ],
+)
+def test_a_recording_that_is_described_wrongly_is_named(file, content, text):
+    file.write_text(f"[devices.rec]\n{content}\n")
+    with pytest.raises(ConfigError, match=text):
+        read_devices(file)

@@ -13,8 +13,9 @@ import pytest
 
 from hwloop.devices import AgentSession
 from hwloop.devices.hello import Hello, InFlight
+from hwloop.devices.replay import FIRST_ANCHOR
 from hwloop.errors import AccessError, AgentMismatchError, DeviceError, StudyError, TransportError
-from hwloop.measurement import CampaignPlan, Subject, TimingProtocol, TrialStore, anchor, run_campaign
+from hwloop.measurement import CampaignPlan, Subject, TimingProtocol, TrialStore, run_campaign
 from hwloop.progress import Silent
 from tests.measurement.conftest import make_subjects
 
@@ -232,7 +233,7 @@ def test_a_worker_that_somebody_killed_is_given_another_try(tmp_path: Path, name
 
 def anchors_of(session: Scripted) -> list[int]:
     """Where in the order the anchors stand."""
-    return [i for i, (_, spec) in enumerate(session.asked) if spec["replicate"] >= anchor.FIRST_REPLICATE]
+    return [i for i, (_, spec) in enumerate(session.asked) if spec["replicate"] >= FIRST_ANCHOR]
 
 
 def test_small_campaigns_have_no_anchor_and_large_ones_few(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ import pytest
 
 from hwloop.errors import DataError, UserError
 from hwloop.layers import Layer
+from hwloop.tablefile import METADATA_KEY, SCHEMA
 from hwloop.tables import Context, LatencyTable, Row
-from hwloop.tables.parquet import METADATA_KEY, SCHEMA
 
 MakeRow = Callable[..., Row]
 MakeConv = Callable[..., Layer]
@@ -196,7 +196,7 @@ def damaged(path: Path) -> dict[str, bytes]:
     return {
         "not readable Parquet": whole[: len(whole) // 2],
         "not readable Parquet (": b"device,latency\npi,3\n",
-        "schema version 3, this hwloop reads up to 2": parquet(table, {"version": 3}),
+        "schema version 4, this hwloop reads up to 3": parquet(table, {"version": 4}),
         "not a latency table of hwloop": parquet(table, None),
         "damaged header": parquet(table, ["no"]),
         "lacks the columns status": parquet(table.drop_columns(["status"]), {"version": 1}),

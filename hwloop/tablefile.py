@@ -1,24 +1,26 @@
 """The file form of a latency table: Parquet, with the schema version in its metadata.
 
-Version 2 columns are those of `SCHEMA`; `geometry`, `op`, `inputs` and `outputs` are derived from `key` and
-stored so that a large table answers its first lookup without parsing every key. Version 1 had no `emulated`.
+It lies below the rooms because two of them read it: `tables`, which gives the rows their meaning, and `devices`, whose
+replay device answers from them.
+
+`geometry`, `op`, `inputs` and `outputs` are derived from `key` and stored so that a large table answers its first
+lookup without parsing every key.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from hwloop.errors import DataError
 from hwloop.files import write_atomic
-from hwloop.measurement import USABLE
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 METADATA_KEY = b"hwloop.latency_table"
 
@@ -54,30 +56,66 @@ SCHEMA = pa.schema(
         pa.field("measured_at", pa.string(), nullable=False),
         pa.field("emulated", pa.bool_()),
         pa.field("fusion", pa.string()),
+        pa.field("workload_sha256", pa.string()),
     ]
 )
-"""Columns of version 2. Latencies are null in rows whose status is not usable."""
+"""Columns of the newest version. Latencies are null in rows whose status is not usable."""
 
 #: Columns that later versions added, with the version; read as null from older tables.
-ADDED = {"emulated": 2, "fusion": 2}
+ADDED = {"emulated": 2, "fusion": 2, "workload_sha256": 3}
 
 CONTEXT_COLUMNS = ("device", "cpu", "runtime", "runtime_version", "threads")
 
 
-def write_table(path: Path, table: Any, grain: int) -> None:
+@dataclass(frozen=True)
+class Header:
+    """What a table says about all of its rows.
+
+    Attributes:
+        grain: channels per block.
+        mixed: differences that somebody has mixed knowingly, as "clock (600 MHz / 1500 MHz)".
+    """
+
+    grain: int = 1
+    mixed: tuple[str, ...] = ()
+
+    def to_json(self) -> str:
+        """Canonical text, with the schema version."""
+        content: dict[str, Any] = {"version": SCHEMA_VERSION, "grain": self.grain}
+        if self.mixed:
+            content["mixed"] = list(self.mixed)
+        return json.dumps(content, sort_keys=True)
+
+    @classmethod
+    def parse(cls, text: str | bytes) -> tuple[Header, int]:
+        """Read a header and its schema version.
+
+        Raises:
+            ValueError: it is none.
+        """
+        try:
+            fields = json.loads(text)
+            mixed = fields.get("mixed", [])
+            if not isinstance(mixed, list) or not all(isinstance(one, str) for one in mixed):
+                raise ValueError("mixed")
+            return cls(int(fields.get("grain", 1)), tuple(mixed)), int(fields["version"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"damaged header: {text[:80]!r}") from error
+
+
+def write_table(path: Path, table: Any, header: Header) -> None:
     """Write a table of `SCHEMA`, whole or not at all.
 
     Args:
         path: of the file; its folder exists.
         table: a `pyarrow.Table` of `SCHEMA`.
-        grain: of the table.
+        header: of the table.
 
     Raises:
         DataError: the file cannot be written; an old one is untouched.
     """
-    header = {"version": SCHEMA_VERSION, "grain": grain}
     sink = pa.BufferOutputStream()
-    metadata = {METADATA_KEY: json.dumps(header, sort_keys=True).encode()}
+    metadata = {METADATA_KEY: header.to_json().encode()}
     pq.write_table(table.replace_schema_metadata(metadata), sink, compression="zstd")
     try:
         write_atomic(path, sink.getvalue().to_pybytes())
@@ -85,21 +123,20 @@ def write_table(path: Path, table: Any, grain: int) -> None:
         raise DataError(f"latency table {path} cannot be written: {error.strerror or error}") from error
 
 
-def read_table(path: Path) -> tuple[Any, int]:
-    """Read and check a table.
+def read_table(path: Path) -> tuple[Any, Header]:
+    """Read a table and check its form; what the rows say is not looked at.
 
     Returns:
-        The `pyarrow.Table` of `SCHEMA` and the grain.
+        The `pyarrow.Table` of `SCHEMA` and the header.
 
     Raises:
-        DataError: there is no such file, it is not a latency table, it is damaged, it is of a newer version,
-            or a row that claims to be usable has no number.
+        DataError: there is no such file, it is not a latency table, it is damaged, or of a newer version.
     """
     try:
         # Read whole and parsed from memory: a file that is replaced meanwhile cannot be seen half old, half
         # new.
         reader = pq.ParquetFile(pa.BufferReader(path.read_bytes()))
-        header = (reader.schema_arrow.metadata or {}).get(METADATA_KEY)
+        text = (reader.schema_arrow.metadata or {}).get(METADATA_KEY)
     except FileNotFoundError:
         raise DataError(f"there is no latency table at {path}") from None
     except OSError as error:
@@ -108,18 +145,13 @@ def read_table(path: Path) -> tuple[Any, int]:
         raise DataError(
             f"{path} is not a latency table, or is damaged: it is not readable Parquet ({_line(error)})"
         ) from error
-    if header is None:
+    if text is None:
         raise DataError(f"{path} is Parquet, but not a latency table of hwloop")
     try:
-        fields = json.loads(header)
-        version, grain = int(fields["version"]), int(fields.get("grain", 1))
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"latency table {path} has a damaged header: {header[:80]!r}") from error
-    if version > SCHEMA_VERSION:
-        raise DataError(
-            f"latency table {path} has schema version {version}, this hwloop reads up to {SCHEMA_VERSION};"
-            " read it with a newer hwloop"
-        )
+        header, version = Header.parse(text)
+    except ValueError as error:
+        raise DataError(f"latency table {path} has a {error}") from error
+    refuse_newer(path, version)
     try:
         there = reader.schema_arrow.names
         missing = [name for name in SCHEMA.names if name not in there and ADDED.get(name, 0) <= version]
@@ -129,24 +161,21 @@ def read_table(path: Path) -> tuple[Any, int]:
         for name in ADDED:
             if name not in there:
                 table = table.append_column(name, pa.nulls(len(table), SCHEMA.field(name).type))
-        table = table.select(SCHEMA.names).cast(SCHEMA)
+        return table.select(SCHEMA.names).cast(SCHEMA), header
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"latency table {path} is damaged: {_line(error)}") from error
-    _check_numbers(path, table)
-    return table, grain
 
 
-def _check_numbers(path: Path, table: Any) -> None:
-    usable = table.filter(pc.is_in(table["status"], value_set=pa.array(USABLE)))
-    sound = pa.scalar(True)
-    for name in ("low_ms", "latency_ms", "high_ms"):
-        column = pc.fill_null(usable[name], float("nan"))
-        sound = pc.and_(sound, pc.and_(pc.is_finite(column), pc.greater(column, 0)))
-    bad = usable.filter(pc.invert(sound)) if len(usable) else usable
-    if len(bad):
+def refuse_newer(path: Path, version: int) -> None:
+    """Refuse a schema version that this hwloop does not know.
+
+    Raises:
+        DataError: it is newer.
+    """
+    if version > SCHEMA_VERSION:
         raise DataError(
-            f"latency table {path} has {len(bad)} usable rows without a positive, finite latency,"
-            f" first {bad['key'][0].as_py()!r}; remove them or measure again"
+            f"latency table {path} has schema version {version}, this hwloop reads up to {SCHEMA_VERSION};"
+            " read it with a newer hwloop"
         )
 
 
