@@ -1,10 +1,11 @@
 """Every network of the zoo in every runtime, with one and two threads: one table, every cell filled or explained.
 
     python -m tests.benchmarks zoo [--quick] [--device NAME] [--json FILE] [--state DIR] [--minutes N]
-                                   [--models A,B] [--runtimes A,B] [--threads 1,2]
+                                   [--models A,B] [--runtimes A,B] [--threads 1,2] [--tables DIR --name NAME]
 
 Whole networks come first, then the layers alone, runtime by runtime. What does not fit into the minutes is said to be
-missing for want of time; the same command goes on where it stopped, with the minutes it is given then.
+missing for want of time; the same command goes on where it stopped, with the minutes it is given then. `--tables` also
+writes the layers of all networks as latency tables, one for each runtime and number of threads (`latency_tables/`).
 """
 
 from __future__ import annotations
@@ -37,9 +38,12 @@ from hwloop.profiling import (
 )
 from hwloop.profiling.memory import PEAK
 from hwloop.runtimes import Runtime, get_runtime
+from hwloop.tables import LatencyTable, measure_layers
 
 NETWORKS = TimingProtocol(warmup_s=0.1, min_s=0.15, max_s=1.0, target_relative_interval=0.02)
 LAYERS = TimingProtocol(warmup_s=0.03, min_s=0.03, max_s=0.2, target_relative_interval=0.03)
+ALONE = CampaignPlan(processes=1, timing=LAYERS, attempts=1)
+"""How a layer is measured alone."""
 RUNTIMES = ("onnxruntime", "litert", "tvm", "torch")
 SAME_LAYERS = ("resnet32", "resnet44")
 """CIFAR ResNets of other depths: their layers are those of resnet20; measured when they are asked for."""
@@ -99,6 +103,14 @@ class Zoo:
                 save_result(found[cell], self.folder / cell.file)
         return found
 
+    def table(self, cells: Sequence[Cell]) -> LatencyTable:
+        """The layers of all networks of some cells of one runtime and number of threads; measures what is missing."""
+        runtime = self._runtime(cells[0])
+        networks = [self._model(cell.model).network(runtime.fusion) for cell in cells]
+        layers = [layer for network in networks for layer in network.layers]
+        bench = replace(self.bench, plan=replace(ALONE, threads=cells[0].threads))
+        return measure_layers(layers, runtime, bench, self.identity, f"layers of the zoo in {cells[0].runtime}")
+
     def _model(self, name: str) -> TorchModel:
         if name not in self.models:
             usual = model_defaults(name)
@@ -118,9 +130,8 @@ class Zoo:
         return measure_network(self._model(cell.model), runtime, bench, self.identity, Wanted())
 
     def _layers(self, cell: Cell, result: NetworkResult) -> NetworkResult:
-        plan = CampaignPlan(processes=1, threads=cell.threads, timing=LAYERS, attempts=1)
         try:
-            bench = replace(self.bench, plan=plan)
+            bench = replace(self.bench, plan=replace(ALONE, threads=cell.threads))
             return add_layers(result, self._model(cell.model), self._runtime(cell), bench)
         except UserError as error:
             return result.model_copy(update={"missing": {"all layers": str(error)}})
@@ -162,13 +173,25 @@ def main(arguments: Sequence[str] = ()) -> None:
     began = time.monotonic()
     with TrialStore(folder / "trials.ndjson") as store:
         session = "zoo-" + hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
-        bench = Bench(Inventory.find().get(wanted.device), session, store, CampaignPlan(), progress)
+        device = Inventory.find().get(wanted.device)
+        device = replace(device, name=wanted.name or device.name)
+        bench = Bench(device, session, store, CampaignPlan(), progress)
         identity = bench.identify(folder / "device.json")
-        found = Zoo(folder, bench, identity, began + 60 * wanted.minutes).measure(cells)
+        zoo = Zoo(folder, bench, identity, began + 60 * wanted.minutes)
+        found = zoo.measure(cells)
+        if wanted.tables:
+            _write_tables(zoo, cells, Path(wanted.tables) / bench.device.name)
     console.print(f"\n{bench.device.name} ({identity.cpu}); {(time.monotonic() - began) / 60:.1f} minutes this time")
     show(cells, found, console)
     if wanted.json:
         save_result(Collection(results=tuple(found.values())), Path(wanted.json))
+
+
+def _write_tables(zoo: Zoo, cells: Sequence[Cell], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for runtime, threads in dict.fromkeys((cell.runtime, cell.threads) for cell in cells):
+        of_kind = [cell for cell in cells if (cell.runtime, cell.threads) == (runtime, threads)]
+        zoo.table(of_kind).save(folder / f"{runtime.replace(':', '-')}-{threads}.parquet")
 
 
 def _all_models() -> list[str]:
@@ -183,6 +206,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--state", default=".hwloop/zoo")
     parser.add_argument("--minutes", type=float, default=25.0)
     parser.add_argument("--models", default="")
+    parser.add_argument("--tables", default="")
+    parser.add_argument("--name", default="", help="what the device is called in the tables")
     parser.add_argument("--runtimes", default=",".join(RUNTIMES))
     parser.add_argument("--threads", default="1,2")
     return parser.parse_args(list(arguments))
