@@ -13,12 +13,14 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 from tests.benchmarks import (
     agent_start,
     artifacts,
+    boards,
     cost,
     pairs,
     prediction,
     ssh_connect,
     staircase,
     surgery,
+    transfer,
     trust,
     tvm_ratio,
     zoo,
@@ -27,18 +29,20 @@ from tests.benchmarks import (
 BENCHMARKS: dict[str, Callable[..., None]] = {
     "agent-start": agent_start.main,
     "artifacts": artifacts.main,
+    "boards": boards.main,
     "cost": cost.main,
     "pairs": pairs.main,
     "prediction": prediction.main,
     "ssh-connect": ssh_connect.main,
     "staircase": staircase.main,
     "surgery": surgery.main,
+    "transfer": transfer.main,
     "trust": trust.main,
     "tvm-ratio": tvm_ratio.main,
     "zoo": zoo.main,
 }
 #: Take ten minutes and more of a machine on which nothing else runs: by name only.
-LONG = ("pairs", "staircase", "trust", "tvm-ratio", "zoo")
+LONG = ("boards", "pairs", "staircase", "transfer", "trust", "tvm-ratio", "zoo")
 
 
 def main() -> None:
