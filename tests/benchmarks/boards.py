@@ -8,6 +8,7 @@ manner on counts and sizes. The noise is what two networks that are the same dif
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -53,7 +54,7 @@ def main(options: Sequence[str] = ()) -> None:
     for device, latencies in measured.latencies_ms.items():
         if arguments.device not in (None, device):
             continue
-        print(f"\n{device}: {_noise(measured, latencies)}")
+        print(f"\n{device}: {_noise(described, latencies)}")
         print(f"{'split':<24}{'n':>5}  {'predictor':<14}  within 10 %   within 5 %  median  Spearman  covered  width")
         for name, splits in _splits(measured, arguments.seeds, quick=arguments.quick):
             _print_rows(name, splits, measured, described, latencies)
@@ -107,12 +108,13 @@ def _scores(predicted: Floats, truth: Floats) -> tuple[float, float, float, floa
     return errors.within_10, errors.within_5, errors.median, float(spearmanr(predicted, truth).statistic)
 
 
-def _noise(measured: Measured, latencies: Floats) -> str:
-    same: defaultdict[object, list[float]] = defaultdict(list)
-    for cell, latency in zip(measured.cells, latencies, strict=True):
-        same[nasbench201.executed(cell)].append(latency)
+def _noise(described: Described, latencies: Floats) -> str:
+    """Two cells may be one graph; then they were measured twice."""
+    same: defaultdict[str, list[float]] = defaultdict(list)
+    for one, latency in zip(described.by_flow["everything"], latencies, strict=True):
+        same[json.dumps([one.counts, one.sizes], sort_keys=True)].append(latency)
     ratios = [abs(one[0] / one[1] - 1) for one in same.values() if len(one) == 2]
-    return f"two measurements of the same network differ by {np.median(ratios):.1%} (median of {len(ratios)} pairs)"
+    return f"two measurements of the same graph differ by {np.median(ratios):.1%} (median of {len(ratios)} pairs)"
 
 
 def _line(measured: Measured, described: Described, latencies: Floats, split: Split) -> Floats:
@@ -137,7 +139,7 @@ def _forest(measured: Measured, described: Described, latencies: Floats, split: 
 def _predicted(
     model: LinearRegression | Ridge | RandomForestRegressor, columns: Floats, latencies: Floats, split: Split
 ) -> Floats:
-    weights = latencies[split.train] ** -2.0  # relative errors count
+    weights = (latencies[split.train] / latencies[split.train].mean()) ** -2.0  # relative errors count
     model.fit(columns[split.train], latencies[split.train], sample_weight=weights)
     return np.asarray(model.predict(columns[split.test]), dtype=np.float64)
 

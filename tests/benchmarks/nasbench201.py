@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,10 +47,12 @@ class Measured:
     latencies_ms: Mapping[str, NDArray[np.float64]]
 
 
-def read(shared_data: Path) -> Measured:
-    """All measured networks."""
+def read(shared_data: Path, chosen: Sequence[int] | None = None) -> Measured:
+    """The measured networks: all, or some rows of the file in this order."""
     with (shared_data / "device_truth" / "nasbench201_measured_ms.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
+    if chosen is not None:
+        rows = [rows[index] for index in chosen]
     cells = tuple(tuple(row[edge] for edge in EDGES) for row in rows)
     latencies = {device: np.array([float(row[column]) for row in rows]) for device, column in DEVICES.items()}
     return Measured(cells, tuple(network(cell) for cell in cells), latencies)
@@ -144,29 +146,13 @@ class _Builder:
         return len(self._nodes) - 1
 
 
-def executed(cell: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
-    """What each node of a cell sums, spelt out: equal for cells that a runtime executes alike as they are written."""
-    edges = dict(zip(EDGES, cell, strict=True))
-    spelt = ["x"]
-    sums = []
-    for to in (1, 2, 3):
-        terms = []
-        for start in range(to):
-            operation = edges[f"e{to}{start}"]
-            if operation != "none":
-                terms.append(spelt[start] if operation == "skip_connect" else f"{operation}({spelt[start]})")
-        sums.append(tuple(sorted(terms)))
-        spelt.append(f"[{'+'.join(sums[-1])}]" if len(terms) != 1 else terms[0])
-    return tuple(sums)
-
-
 def families(cells: tuple[tuple[str, ...], ...]) -> dict[str, NDArray[np.bool_]]:
     """Kinds of networks to hold out, by name: (n,) which ones belong to it."""
     paths = np.array([live_paths(cell) for cell in cells])
     edges = {edge: np.array([cell[place] for cell in cells]) for place, edge in enumerate(EDGES)}
     return {
         "four live paths": paths == 4,
-        "one live path": paths == 1,
+        "two live paths": paths == 2,
         "e30 a 3x3 convolution": edges["e30"] == "nor_conv_3x3",
         "e21 a pool": edges["e21"] == "avg_pool_3x3",
     }

@@ -38,7 +38,8 @@ class Flow:
         count = len(network.nodes)
         alive = _used(network, _varying(network))
         stands_for = dict.fromkeys(range(-len(network.input_shapes), 0), -1)
-        kept, inputs = [], []
+        kept: list[Layer] = []
+        inputs: list[tuple[int, ...]] = []
         for index in range(count):
             if not alive[index]:
                 continue

@@ -43,7 +43,7 @@ class Kernel:
     @property
     def logarithms(self) -> FloatArray:
         """(3 g,), see `of_logarithms`."""
-        return np.log(np.concatenate([self.linear, self.smooth, self.length]))
+        return np.asarray(np.log(np.concatenate([self.linear, self.smooth, self.length])), dtype=np.float64)
 
     def between(self, left: Blocks, right: Blocks) -> FloatArray:
         """(m, n) covariances of m and n networks."""

@@ -29,6 +29,9 @@ KnownDevices = Mapping[str, WholeNetworkPredictor]
 GRAPH_FROM = 8
 """With fewer probes the columns of the graph are too many to be weighed beside the known devices."""
 
+PAYS = 0.9
+"""The known devices must bring the error below this share of the one from scratch: a few probes tell no finer."""
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -74,7 +77,7 @@ class TransferredPredictor:
         self._regression = regression
         self._scratch = scratch
         error, scratch_error = _error(regression), _error(scratch.regression)
-        transferred = error < scratch_error
+        transferred = error < PAYS * scratch_error
         weights = _weights(known, regression) if transferred else {}
         self.evidence = Evidence(transferred, error, scratch_error, weights)
 
