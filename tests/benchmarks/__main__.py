@@ -13,6 +13,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 from tests.benchmarks import (
     agent_start,
     artifacts,
+    boards,
     cost,
     pairs,
     prediction,
@@ -20,6 +21,7 @@ from tests.benchmarks import (
     staircase,
     surgery,
     table_open,
+    transfer,
     trust,
     tvm_ratio,
     zoo,
@@ -28,6 +30,7 @@ from tests.benchmarks import (
 BENCHMARKS: dict[str, Callable[..., None]] = {
     "agent-start": agent_start.main,
     "artifacts": artifacts.main,
+    "boards": boards.main,
     "cost": cost.main,
     "pairs": pairs.main,
     "prediction": prediction.main,
@@ -35,12 +38,13 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
     "staircase": staircase.main,
     "surgery": surgery.main,
     "table-open": table_open.main,
+    "transfer": transfer.main,
     "trust": trust.main,
     "tvm-ratio": tvm_ratio.main,
     "zoo": zoo.main,
 }
 #: Take ten minutes and more of a machine on which nothing else runs: by name only.
-LONG = ("pairs", "staircase", "trust", "tvm-ratio", "zoo")
+LONG = ("boards", "pairs", "staircase", "transfer", "trust", "tvm-ratio", "zoo")
 
 
 def main() -> None:
