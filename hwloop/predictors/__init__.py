@@ -2,6 +2,7 @@
 
 from hwloop.predictors.conformal import Coverage
 from hwloop.predictors.correction import Correction, fit_correction
+from hwloop.predictors.layer_model import LayerModel
 from hwloop.predictors.layer_sum import LayerSum, LayerSums
 from hwloop.predictors.memory import MemoryModel, fit_memory
 from hwloop.predictors.network_predictor import NetworkPredictor, Prediction
@@ -10,6 +11,7 @@ from hwloop.predictors.report import PredictorReport, evaluate
 __all__ = [
     "Correction",
     "Coverage",
+    "LayerModel",
     "LayerSum",
     "LayerSums",
     "MemoryModel",

@@ -84,18 +84,16 @@ def conformal_rank(count: int, nominal: float) -> int:
     return math.ceil((count + 1) * nominal - 1e-9)
 
 
-def split_half_width(residuals: FloatArray, nominal: float) -> float:
-    """The relative half-width from n held-out residuals; the widest when there are too few."""
-    rank = min(conformal_rank(len(residuals), nominal), len(residuals))
-    return float(np.sort(np.abs(residuals))[rank - 1])
-
-
-def jackknife_plus(predictions: FloatArray, residuals: FloatArray, nominal: float) -> tuple[FloatArray, FloatArray]:
+def jackknife_plus(
+    predictions: FloatArray, residuals: FloatArray, spreads: FloatArray, nominal: float
+) -> tuple[FloatArray, FloatArray]:
     """The interval of each candidate.
 
     Args:
         predictions: (k, n): candidate j as predicted by the model fitted without network i.
-        residuals: (k,) absolute residual of network i under that model, relative to its prediction.
+        residuals: (k,) absolute residual of network i under that model, relative to its prediction and in units of
+            the relative spread that the model expected of it.
+        spreads: (n,) the relative spread that is expected of each candidate.
         nominal: coverage.
 
     Returns:
@@ -103,6 +101,7 @@ def jackknife_plus(predictions: FloatArray, residuals: FloatArray, nominal: floa
     """
     count = len(residuals)
     rank = min(conformal_rank(count, nominal), count)
-    lows = np.partition(predictions * (1 - residuals[:, None]), count - rank, axis=0)[count - rank]
-    highs = np.partition(predictions * (1 + residuals[:, None]), rank - 1, axis=0)[rank - 1]
+    widths = residuals[:, None] * spreads
+    lows = np.partition(predictions * (1 - widths), count - rank, axis=0)[count - rank]
+    highs = np.partition(predictions * (1 + widths), rank - 1, axis=0)[rank - 1]
     return lows, highs
