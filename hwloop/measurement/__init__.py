@@ -1,5 +1,6 @@
 """Trials, campaigns, and what they learn."""
 
+from hwloop.measurement.adaptive import CurvePoint, Limits, Step, curve_of, sample_adaptively
 from hwloop.measurement.bench import Bench, Identity
 from hwloop.measurement.campaign import CampaignPlan, Session, Subject, run_campaign
 from hwloop.measurement.design import layer_design, spread
@@ -12,19 +13,24 @@ __all__ = [
     "USABLE",
     "Bench",
     "CampaignPlan",
+    "CurvePoint",
     "Identity",
     "Interval",
+    "Limits",
     "Measurement",
     "Outcome",
     "Session",
+    "Step",
     "Subject",
     "TimingProtocol",
     "Trial",
     "TrialStore",
+    "curve_of",
     "layer_design",
     "noise_floor",
     "pool",
     "run_campaign",
     "run_fleet",
+    "sample_adaptively",
     "spread",
 ]

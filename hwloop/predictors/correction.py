@@ -233,7 +233,7 @@ class Correction:
         sizes = np.exp(2 * self.logs)
         total = np.zeros(len(linear))
         for part in FORMS[self.form]:
-            if part == SCALE or part == BEND:
+            if part in (SCALE, BEND):
                 total += sizes[part]
             elif part == GEOMETRY:
                 total += sizes[part] * (shares**2).sum(1)

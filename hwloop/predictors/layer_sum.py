@@ -18,6 +18,7 @@ from hwloop.predictors.layer_model import (
     MISSING,
     ROOFLINE,
     LayerModel,
+    LayerValues,
 )
 from hwloop.tables import geometry
 
@@ -71,14 +72,14 @@ class LayerSum:
     def __init__(self, scalable: ScalableNetwork, model: LayerModel) -> None:
         self._scalable = scalable
         self._model = model
-        layers = scalable.network.layers
+        layers = scalable.layers
         members: dict[str, list[int]] = {}
         for index, layer in enumerate(layers):
             if not OPS[layer.op].view:
                 members.setdefault(geometry(layer), []).append(index)
         self._members = [np.array(indices) for indices in members.values()]
         kinds = [model.kind_of(layer) for layer in layers]
-        names = [node.name for node in scalable.network.nodes]
+        names = [node.name for node in scalable.nodes]
         self.missing = tuple(name for name, kind in zip(names, kinds, strict=True) if kind == MISSING)
         self.roofline = tuple(
             name
@@ -86,43 +87,75 @@ class LayerSum:
             if kind == ROOFLINE and not OPS[layer.op].view
         )
 
-    def at(self, widths: ArrayLike) -> LayerSums:
-        """The sums of (n, G) group widths."""
+    def at(self, widths: ArrayLike, blocks: ArrayLike | None = None) -> LayerSums:
+        """The sums of (n, G) group widths and (n, B) flags of the blocks that remain (None: all do)."""
         inputs, outputs = self._scalable.channels(widths)
         count = len(inputs)
+        executed = np.broadcast_to(self._scalable.present(blocks), inputs.shape)
+        everywhere = executed.all(axis=0)
         geometries = np.zeros((count, len(self._members)))
         by_kind = np.zeros((count, len(KINDS)))
-        variance, moved, off_block = np.zeros(count), np.zeros(count), np.zeros(count)
+        parts = np.zeros((count, 5))
+        variance = np.zeros(count)
         for position, indices in enumerate(self._members):
-            ins, outs = inputs[:, indices], outputs[:, indices]
-            layer = self._scalable.network.layers[int(indices[0])]
-            pair_inputs, pair_outputs, inverse = _distinct_pairs(ins, outs)
-            values = self._model.at(layer, pair_inputs, pair_outputs)
-            nbytes = work_of(layer, pair_inputs, pair_outputs, 1).bytes
-            ragged = (pair_inputs % self._model.grain != 0) | (pair_outputs % self._model.grain != 0)
-            table = np.stack(
-                [values.latency_ms, values.latency_ms * values.spread, nbytes, np.where(ragged, nbytes, 0)], axis=1
-            )
-            sums = _gathered(table, inverse)
+            values, table, inverse = self._looked_up(indices, inputs[:, indices], outputs[:, indices])
+            if not everywhere[indices].all():
+                # A layer that a candidate does not execute gets the row of zeros.
+                inverse = np.where(executed[:, indices], inverse, len(table) - 1)
+            kinds = np.unique(values.kind)
+            by_code = [np.append(np.where(values.kind == kind, values.latency_ms, 0), 0) for kind in kinds]
+            sums = _gathered(np.column_stack([table, *by_code]), inverse)
             geometries[:, position] = sums[:, 0]
             variance += sums[:, 1] ** 2
-            moved += sums[:, 2]
-            off_block += sums[:, 3]
-            for kind in np.unique(values.kind):
-                own = np.where(values.kind == kind, values.latency_ms, 0)
-                by_kind[:, kind] += own[inverse].sum(axis=1)
-        weights = self._scalable.weight_bytes(widths).astype(np.float64)
-        executed = np.full(count, float(sum(len(indices) for indices in self._members)))
-        parts = np.stack([np.ones(count), executed, moved, weights, off_block], axis=1)
+            parts[:, 1] += sums[:, 2]
+            parts[:, 2] += sums[:, 3]
+            parts[:, 4] += sums[:, 4]
+            by_kind[:, kinds] += sums[:, 5:]
+        weights = self._scalable.weight_bytes(widths, blocks).astype(np.float64)
+        parts[:, 0], parts[:, 3] = 1, weights
         terms = NetworkTerms(geometries.sum(axis=1), parts, geometries)
         return LayerSums(terms, np.sqrt(variance), weights, by_kind)
+
+    def layer_values(
+        self, widths: ArrayLike, blocks: ArrayLike | None = None
+    ) -> tuple[FloatArray, FloatArray, IntArray]:
+        """Latency in ms (0 where not executed), spread and kind of every layer: three (n, L) arrays."""
+        inputs, outputs = self._scalable.channels(widths)
+        executed = np.broadcast_to(self._scalable.present(blocks), inputs.shape)
+        latency, spread = np.zeros(inputs.shape), np.zeros(inputs.shape)
+        kinds = np.zeros(inputs.shape, dtype=np.int64)
+        for indices in self._members:
+            values, _, inverse = self._looked_up(indices, inputs[:, indices], outputs[:, indices])
+            latency[:, indices] = values.latency_ms[inverse] * executed[:, indices]
+            spread[:, indices] = values.spread[inverse]
+            kinds[:, indices] = values.kind[inverse]
+        return latency, spread, kinds
+
+    def _looked_up(self, indices: IntArray, ins: IntArray, outs: IntArray) -> tuple[LayerValues, FloatArray, IntArray]:
+        """Look up the distinct pairs of widths of one geometry's layers.
+
+        Returns:
+            The values of the pairs; a row for each (latency, spread in ms, 1, bytes, bytes off block) and one of zeros;
+            and for each layer of each candidate which row is its own.
+        """
+        layer = self._scalable.layers[int(indices[0])]
+        pair_inputs, pair_outputs, inverse = _distinct_pairs(ins, outs)
+        values = self._model.at(layer, pair_inputs, pair_outputs)
+        moved = work_of(layer, pair_inputs, pair_outputs, 1).bytes
+        grain = self._model.grain
+        ragged = (pair_inputs % grain != 0) | (pair_outputs % grain != 0)
+        table = np.zeros((len(moved) + 1, 5))
+        table[:-1] = np.stack(
+            [values.latency_ms, values.latency_ms * values.spread, np.ones(len(moved)), moved, moved * ragged], axis=1
+        )
+        return values, table, inverse
 
 
 def _gathered(table: FloatArray, inverse: IntArray) -> FloatArray:
     """(n, c) sums over the layers of the rows of (p, c) that an (n, l) array names."""
     total = table[inverse[:, 0]]
     for column in range(1, inverse.shape[1]):
-        total = total + table[inverse[:, column]]
+        total += table[inverse[:, column]]
     return total
 
 

@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from hwloop.errors import DataError, UserError
 from hwloop.files import write_atomic
 from hwloop.layers import Layer, ScalableNetwork
-from hwloop.predictors.conformal import Coverage, coverage_of, jackknife_plus
-from hwloop.predictors.correction import Corrected, Correction, fit_correction
+from hwloop.predictors.conformal import Coverage, coverage_of, folds, jackknife_plus
+from hwloop.predictors.correction import Corrected, Correction, NetworkTerms, fit_correction
 from hwloop.predictors.layer_model import EXTRAPOLATED, ROOFLINE, LayerModel
 from hwloop.predictors.layer_sum import LayerSum, LayerSums
 from hwloop.predictors.memory import MemoryModel, fit_memory
@@ -24,6 +24,7 @@ from hwloop.predictors.roofline import fit_roofline
 from hwloop.tables import LatencyTable, LayerCosts, Point
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 
 FORMAT = 2
 """Version of the JSON file."""
@@ -73,12 +74,12 @@ class NetworkPredictor:
     """
 
     def __init__(self, scalable: ScalableNetwork, table: LatencyTable, grain: int | None = None) -> None:
-        costs = table.costs(scalable.network.layers, grain)
+        costs = table.costs(scalable.layers, grain)
         usable = [row for row in table.rows if row.usable]
         roofline = fit_roofline(
             [Layer.parse(row.key) for row in usable], [row.latency_ms for row in usable], costs.grain
         )
-        self._set(scalable, costs, LayerModel(scalable.network.layers, costs, roofline))
+        self._set(scalable, costs, LayerModel(scalable.layers, costs, roofline))
 
     def _set(self, scalable: ScalableNetwork, costs: LayerCosts, layers: LayerModel) -> None:
         self.scalable = scalable
@@ -105,9 +106,15 @@ class NetworkPredictor:
         """Names of layers for which the roofline stands in."""
         return self._sum.roofline
 
-    def sums(self, widths: ArrayLike) -> LayerSums:
-        """The sums of the layers of (n, G) group widths, before any correction."""
-        return self._sum.at(widths)
+    def sums(self, widths: ArrayLike, blocks: ArrayLike | None = None) -> LayerSums:
+        """The sums of the layers of n candidates, before any correction; see `predict`."""
+        return self._sum.at(widths, blocks)
+
+    def layer_values(
+        self, widths: ArrayLike, blocks: ArrayLike | None = None
+    ) -> tuple[FloatArray, FloatArray, IntArray]:
+        """Latency in ms, spread and kind of each of `scalable.nodes`, (n, L) each; see `LayerSum.layer_values`."""
+        return self._sum.layer_values(widths, blocks)
 
     def fit(
         self,
@@ -115,6 +122,7 @@ class NetworkPredictor:
         latencies_ms: ArrayLike,
         peak_bytes: ArrayLike | None = None,
         *,
+        blocks: ArrayLike | None = None,
         coverage: float = NOMINAL,
         calibrating: Sequence[bool] | None = None,
     ) -> NetworkPredictor:
@@ -124,6 +132,7 @@ class NetworkPredictor:
             widths: (n, G) group widths of the measured networks.
             latencies_ms: (n,) their latencies.
             peak_bytes: (n,) their peak resident sets; networks without one (nan or 0) are left out.
+            blocks: (n, B) flags of the blocks that remain in each; all by default.
             coverage: of the interval.
             calibrating: (n,) which networks were drawn like those that will be predicted; only these say how wide
                 the interval is (all by default). Networks that were measured because they looked hard teach the
@@ -140,30 +149,31 @@ class NetworkPredictor:
         if latencies.shape != (len(points),) or not (np.isfinite(latencies) & (latencies > 0)).all():
             raise UserError(f"{len(points)} networks need as many positive, finite latencies to fit a predictor on")
         fitted = self._like()
-        sums = self._sum.at(points)
+        flags = None if blocks is None else np.asarray(blocks, dtype=bool).reshape(len(points), -1)
+        sums = self._sum.at(points, flags)
         if len(points) and not (sums.total_ms > 0).all():
             raise UserError("no layer of the network was measured: build the latency table first")
         fitted.correction = fit_correction(sums.terms, latencies)
-        predicted, spread = fitted.correction.left_out()
         if len(points) < 2:
             fitted.coverage = coverage_of(coverage, "none", 0)
         else:
             drawn = np.ones(len(points), bool) if calibrating is None else np.asarray(calibrating, dtype=bool)
-            # In units of the spread that the correction expects: sure networks get narrow intervals.
-            fitted._residuals = np.where(drawn, np.abs(latencies / predicted - 1) / spread, np.nan)
+            fitted._residuals = np.where(drawn, _residuals(sums.terms, latencies), np.nan)
             fitted.coverage = coverage_of(coverage, "jackknife+", int(drawn.sum()))
         if peak_bytes is not None:
             peaks = np.asarray(peak_bytes, dtype=np.float64)
             known = np.isfinite(peaks) & (peaks > 0)
-            activations = self.scalable.peak_activation_bytes(points[known]).astype(np.float64)
+            shown = None if flags is None else flags[known]
+            activations = self.scalable.peak_activation_bytes(points[known], shown).astype(np.float64)
             fitted.memory = fit_memory(sums.weight_bytes[known], activations, peaks[known])
         return fitted
 
-    def predict(self, widths: ArrayLike, *, strict: bool = False) -> Prediction:
+    def predict(self, widths: ArrayLike, blocks: ArrayLike | None = None, *, strict: bool = False) -> Prediction:
         """Predict n candidates.
 
         Args:
             widths: (n, G) group widths.
+            blocks: (n, B) flags of the blocks that remain; all by default.
             strict: refuse when a layer was never measured, instead of naming it in `Prediction.roofline` or
                 `Prediction.missing`.
 
@@ -173,7 +183,7 @@ class NetworkPredictor:
         never = (*self.missing, *self.roofline)
         if strict and never:
             raise UserError(f"no measurement for the layers {', '.join(never)}: measure them first")
-        sums = self._sum.at(widths)
+        sums = self._sum.at(widths, blocks)
         corrected = self.correction.apply(sums.terms)
         latency = corrected.latency_ms
         low, high = self._interval(corrected)
@@ -185,7 +195,7 @@ class NetworkPredictor:
         extra = TWO_SIDED * sums.spread_ms * beyond
         peak = self.memory.apply(
             sums.weight_bytes,
-            self.scalable.peak_activation_bytes(widths).astype(np.float64),
+            self.scalable.peak_activation_bytes(widths, blocks).astype(np.float64),
         )
         return Prediction(
             latency,
@@ -267,7 +277,7 @@ class NetworkPredictor:
         points = {name: [Point(**point) for point in found] for name, found in content["points"].items()}
         costs = LayerCosts(points, content["grain"])
         made = cls.__new__(cls)
-        made._set(scalable, costs, LayerModel.from_dict(content["layers"], scalable.network.layers, costs))
+        made._set(scalable, costs, LayerModel.from_dict(content["layers"], scalable.layers, costs))
         made.correction = Correction.from_dict(content["correction"])
         made.memory = MemoryModel.from_dict(content["memory"])
         made.coverage = Coverage(**content["coverage"])
@@ -275,10 +285,24 @@ class NetworkPredictor:
         return made
 
 
+def _residuals(terms: NetworkTerms, latencies: FloatArray) -> FloatArray:
+    """(k,) relative residual of each network under a correction fitted without it, in units of its expected spread.
+
+    Everything is fitted again, the strengths of the terms and the form included: what the full correction learned from
+    a network must not help to judge it.
+    """
+    found = np.zeros(len(latencies))
+    for left in folds(len(latencies)):
+        kept = np.setdiff1d(np.arange(len(latencies)), left)
+        corrected = fit_correction(terms[kept], latencies[kept]).apply(terms[left])
+        found[left] = np.abs(latencies[left] / corrected.latency_ms - 1) / corrected.spread
+    return found
+
+
 def _fingerprint(scalable: ScalableNetwork) -> str:
-    network = scalable.network
     content = [
-        [[node.name, node.layer.key, list(node.inputs)] for node in network.nodes],
+        [[node.name, node.layer.key, list(node.inputs)] for node in scalable.nodes],
         [sorted(group) for group in scalable.groups],
+        [[block.name, sorted(block.vanishing), block.output, block.replacement] for block in scalable.blocks],
     ]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()

@@ -102,7 +102,9 @@ def _fit(points: FloatArray) -> Roof:
     macs, moved, latency = points.T
     # In logarithms, from a start at which each of the three terms could explain the median layer.
     middle = float(np.median(latency))
-    start = np.log([0.3 * float(latency.min()), middle / max(float(np.median(macs)), 1.0), middle / np.median(moved + 1)])
+    start = np.log(
+        [0.3 * float(latency.min()), middle / max(float(np.median(macs)), 1.0), middle / np.median(moved + 1)]
+    )
 
     def residuals(logs: FloatArray) -> FloatArray:
         dispatch, per_mac, per_byte = np.exp(logs)

@@ -15,7 +15,10 @@ from tests.benchmarks import (
     artifacts,
     cost,
     pairs,
+    predict_speed,
     prediction,
+    regret,
+    spaces,
     ssh_connect,
     staircase,
     surgery,
@@ -29,7 +32,10 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
     "artifacts": artifacts.main,
     "cost": cost.main,
     "pairs": pairs.main,
+    "predict-speed": predict_speed.main,
     "prediction": prediction.main,
+    "regret": regret.main,
+    "spaces": spaces.main,
     "ssh-connect": ssh_connect.main,
     "staircase": staircase.main,
     "surgery": surgery.main,
@@ -38,7 +44,7 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
     "zoo": zoo.main,
 }
 #: Take ten minutes and more of a machine on which nothing else runs: by name only.
-LONG = ("pairs", "staircase", "trust", "tvm-ratio", "zoo")
+LONG = ("pairs", "regret", "spaces", "staircase", "trust", "tvm-ratio", "zoo")
 
 
 def main() -> None:
