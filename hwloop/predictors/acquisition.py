@@ -95,9 +95,9 @@ def choose_layers(predictor: NetworkPredictor, pool: Pool, count: int, known: Co
         best = max(weighed, key=lambda one: one.gain)
         if best.gain <= 0:
             break
-        layer = best.take()
-        if layer is not None and layer.key not in known:
-            chosen.setdefault(layer.key, layer)
+        taken = best.take()
+        if taken is not None and taken.key not in known:
+            chosen.setdefault(taken.key, taken)
     return list(chosen.values())[:count]
 
 

@@ -255,7 +255,8 @@ def _features(terms: NetworkTerms, units: FloatArray, center: FloatArray, width:
 def _sizes(terms: NetworkTerms) -> FloatArray:
     """(n, 3) logarithms of the sum, of the bytes of weights, and of the activations."""
     moved, weights = terms.parts[:, 2], terms.parts[:, 3]
-    return np.log(np.stack([terms.sums_ms, weights + 1, np.maximum(moved - weights, 0) + 1], axis=1))
+    sizes: FloatArray = np.log(np.stack([terms.sums_ms, weights + 1, np.maximum(moved - weights, 0) + 1], axis=1))
+    return sizes
 
 
 def _grams(first: Features, second: Features, parts: Sequence[int]) -> dict[int, FloatArray]:

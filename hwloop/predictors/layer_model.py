@@ -166,7 +166,7 @@ class LayerModel:
         members: dict[str, Layer] = {}
         for layer in layers:
             members.setdefault(geometry(layer), layer)
-        measured = {name: layer for name, layer in members.items() if name in costs.points}
+        measured = {name: layer for name, layer in members.items() if name in costs.points and not OPS[layer.op].view}
         self.kernels = dict(kernels) if kernels is not None else _learn_kernels(measured, costs)
         self.geometries = {
             name: GeometryModel(layer, costs.points[name], self.kernels[family(layer)])
@@ -188,12 +188,12 @@ class LayerModel:
 
     def at(self, layer: Layer, inputs: IntArray, outputs: IntArray) -> LayerValues:
         """The values at n pairs of widths of a layer's geometry."""
-        model = self.geometries.get(geometry(layer))
-        if model is not None:
-            return model.at(inputs, outputs)
         nothing = np.zeros(len(inputs))
         if OPS[layer.op].view:  # nobody measures a view: it moves nothing
             return LayerValues(nothing, nothing, np.full(len(inputs), EXACT, dtype=np.uint8))
+        model = self.geometries.get(geometry(layer))
+        if model is not None:
+            return model.at(inputs, outputs)
         roof = self.roofline.at(layer, inputs, outputs)
         if roof is None:
             return LayerValues(nothing, nothing, np.full(len(inputs), MISSING, dtype=np.uint8))
@@ -233,7 +233,7 @@ def _learn_kernels(measured: Mapping[str, Layer], costs: LayerCosts) -> dict[str
     for kind, names in members.items():
         best: tuple[float, Kernel] | None = None
         for grain in sorted({*GRAINS, costs.grain}):
-            prior = Kernel(*(float(value) for value in np.exp(PRIOR_LOGS)), grain)
+            prior = _kernel(PRIOR_LOGS, grain)
             models = [GeometryModel(measured[name], costs.points[name], prior) for name in names]
             loss, kernel = _most_probable(models)
             # Among grains that explain the layers equally well, the finest: it promises nothing for free.
@@ -266,5 +266,9 @@ def _most_probable(models: Sequence[GeometryModel]) -> tuple[float, Kernel]:
         return total
 
     found = minimize(loss, PRIOR_LOGS, method="L-BFGS-B", options={"maxiter": 40})
-    values = (float(value) for value in np.exp(np.clip(found.x, -12, 6)))
-    return float(found.fun), Kernel(*values, models[0].grain)
+    return float(found.fun), _kernel(found.x, models[0].grain)
+
+
+def _kernel(logs: FloatArray, grain: int) -> Kernel:
+    amplitude, real_scale, padded_scale, noise = np.exp(np.clip(logs, -12, 6)).tolist()
+    return Kernel(amplitude, real_scale, padded_scale, noise, grain)

@@ -55,7 +55,9 @@ class LayerSums:
     def unmeasured_share(self) -> FloatArray:
         """(n,) share of the sum from layers whose widths were not measured."""
         unmeasured = self.kind_ms[:, [INTERPOLATED, EXTRAPOLATED, ROOFLINE]].sum(axis=1)
-        return np.divide(unmeasured, self.total_ms, out=np.zeros(len(unmeasured)), where=self.total_ms > 0)
+        share = np.zeros(len(unmeasured))
+        np.divide(unmeasured, self.total_ms, out=share, where=self.total_ms > 0)
+        return share
 
 
 class LayerSum:
@@ -92,7 +94,7 @@ class LayerSum:
         inputs, outputs = self._scalable.channels(widths)
         count = len(inputs)
         executed = np.broadcast_to(self._scalable.present(blocks), inputs.shape)
-        everywhere = executed.all(axis=0)
+        everywhere = np.asarray(executed.all(axis=0))
         geometries = np.zeros((count, len(self._members)))
         by_kind = np.zeros((count, len(KINDS)))
         parts = np.zeros((count, 5))

@@ -115,4 +115,5 @@ def _fit(points: FloatArray) -> Roof:
     solution = least_squares(residuals, start, loss="soft_l1", f_scale=0.3).x
     misfit = residuals(solution)[: len(latency)]
     spread = max(LEAST_SPREAD, float(np.sqrt(np.mean(misfit**2))))
-    return Roof(*(float(value) for value in np.exp(solution)), spread, len(latency))
+    dispatch, per_mac, per_byte = np.exp(solution).tolist()
+    return Roof(dispatch, per_mac, per_byte, spread, len(latency))

@@ -181,7 +181,7 @@ def _report(one: Measured, seeds: int, console: Console) -> list[dict[str, Any]]
     covered, width = [r.covered for r in reports], [r.interval_width for r in reports]
     console.print(f"  intervals: nominal 90%, covered {_range(covered)}, median width {np.mean(width):.1%}")
     memory = [r.memory.within_5 for r in reports if r.memory is not None]
-    console.print(f"  peak memory within 5 %: {_range(memory) if memory else 'not measured'}; energy: no power sensor")
+    console.print(f"  peak memory within 5 %: {_range(memory) if memory else 'not measured'}")
     if predictor.roofline:
         console.print(f"  by the roofline: {', '.join(predictor.roofline)}")
     return [
