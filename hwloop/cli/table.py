@@ -56,6 +56,20 @@ def build(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try layers without a number once more, quarantined ones too.")
     ] = False,
+    target_error: Annotated[
+        str,
+        typer.Option(
+            help="Of a network's pruning space: layers and networks are measured until nine of ten networks are"
+            " expected within this error (5%); the predictor lies beside the table.",
+        ),
+    ] = "",
+    max_layers: Annotated[int, typer.Option(min=1, help="With --target-error: at most so many layers.")] = 400,
+    max_networks: Annotated[int, typer.Option(min=4, help="With --target-error: at most so many networks.")] = 30,
+    minutes: Annotated[float, typer.Option(min=0.01, help="With --target-error: of measuring, at most.")] = 10.0,
+    grain: Annotated[int, typer.Option(min=1, help="With --target-error: step of the widths.")] = 8,
+    held_out: Annotated[
+        int, typer.Option(min=0, help="With --target-error: further networks, for `hwloop predictor evaluate`.")
+    ] = 0,
 ) -> None:
     """Measure every layer of a network on one device or several; run it again to go on where it stopped."""
     # Imported here: the command line must answer at once, and these bring torch along.
@@ -74,6 +88,26 @@ def build(
         raise UserError(f"--output {output}: the tables of several devices need a folder, as in -o tables/")
     plan = CampaignPlan(processes=processes, threads=threads, retry_failed=retry_failed)
     chosen = get_runtime(runtime)
+    if target_error:
+        from hwloop.cli.predictor import build_to_target, share_of
+        from hwloop.study.space_campaign import Spending
+
+        if len(devices) > 1:
+            raise UserError("--target-error: the space of a network is sampled on one device at a time")
+        spending = Spending(max_layers, max_networks, 60 * minutes, share_of(target_error))
+        build_to_target(
+            model,
+            output,
+            devices[0],
+            chosen,
+            spending,
+            input_shape=input_shape,
+            threads=threads,
+            grain=grain,
+            held_out=held_out,
+            progress=Display(console),
+        )
+        return
     source = open_model(model, own_suffixes(), input_shape=shape_of(input_shape), classes=None)
     make = partial(_measure, model=source, runtime=chosen, plan=plan)
     if len(devices) == 1:

@@ -92,15 +92,21 @@ class Layer:
 
     @property
     def in_channels(self) -> int:
-        """Channels (or features) of the data: of the first input, of all inputs together for a concat; 0 without."""
+        """Channels (or features) of the data: of the first input, of all inputs together for a concat; 0 without.
+
+        A linear layer reads the last axis, whatever the rank: on (batch, height, width, features) that is not the
+        axis that other operations take for the channels.
+        """
+        if self.op == "linear":
+            return self.input_shapes[0][-1]
         if self.op == "concat":
             return sum(channels_of(shape) for shape in self.input_shapes)
         return channels_of(self.input_shapes[0]) if self.input_shapes else 0
 
     @property
     def out_channels(self) -> int:
-        """Channels (or features) of the output; 0 for scalars and vectors."""
-        return channels_of(self.output_shape)
+        """Channels (or features) of the output, of a linear layer its last axis; 0 for scalars and vectors."""
+        return self.output_shape[-1] if self.op == "linear" else channels_of(self.output_shape)
 
     @property
     def depthwise(self) -> bool:
@@ -173,6 +179,9 @@ class Layer:
         """
         if len(in_channels) != len(self.input_shapes):
             raise ModelError(f"{self.key} has {len(self.input_shapes)} inputs, not {len(in_channels)}")
+        if self.op == "linear":
+            shapes = (*self.input_shapes[0][:-1], in_channels[0]), (*self.output_shape[:-1], out_channels)
+            return replace(self, input_shapes=shapes[:1], output_shape=shapes[1])
         return replace(
             self,
             input_shapes=tuple(map(with_channels, self.input_shapes, in_channels)),
@@ -191,6 +200,12 @@ def channels_of(shape: Shape) -> int:
     """The channels (features) of a tensor; 0 for scalars and vectors."""
     axis = channel_axis(shape)
     return 0 if axis is None else shape[axis]
+
+
+def features_are_channels(layer: Layer) -> bool:
+    """Whether the features that a linear layer reads and makes lie on the axis that holds the channels of a tensor."""
+    rank = len(layer.output_shape)
+    return channel_axis(layer.output_shape) == rank - 1
 
 
 def with_channels(shape: Shape, channels: int) -> Shape:
@@ -223,6 +238,8 @@ def _contradiction(layer: Layer) -> str:
         return _bad_geometry(layer)
     if (layer.kernel, layer.stride, layer.padding, layer.dilation) != _GEOMETRY_DEFAULTS:
         return "only convolutions and pools have a kernel, stride, padding or dilation"
+    if layer.op == "linear" and not (layer.input_shapes[0] and layer.output_shape):
+        return "needs at least one axis"
     if layer.op == "linear" and layer.input_shapes[0][:-1] != layer.output_shape[:-1]:
         return f"all axes but the last must agree: {layer.input_shapes[0]} and {layer.output_shape}"
     return ""

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from hwloop.errors import ModelError
-from hwloop.layers.layer import Layer, Shape
+from hwloop.layers.layer import Layer, Shape, features_are_channels
 from hwloop.layers.liveness import live_tensors
 from hwloop.layers.ops import ITEM_BYTES
 from hwloop.layers.widths import propagate
@@ -141,6 +141,9 @@ class Network:
         offset = len(self.input_shapes)
         nodes = []
         for index, node in enumerate(self.nodes):
+            if node.layer.op == "linear" and not features_are_channels(node.layer):
+                nodes.append(node)  # its widths are not those of the tensors' channels, which stay
+                continue
             data = node.inputs[: len(node.layer.input_shapes)]
             in_channels = tuple(channels[offset + source if source >= 0 else -1 - source] for source in data)
             try:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwloop.errors import ModelError
-from hwloop.layers.layer import Layer, Shape, channels_of
+from hwloop.layers.layer import Layer, Shape, channels_of, features_are_channels
 from hwloop.layers.ops import OPS, channel_axis
 
 if TYPE_CHECKING:
@@ -60,7 +60,14 @@ def propagate(network: Network, decided: Mapping[str, Row], columns: int) -> NDA
 def _output_row(network: Network, node: Node, inputs: Sequence[Row], decided: Row | None, columns: int) -> Row:
     layer = node.layer
     rule = OPS[layer.op].width
-    base = _constant(layer.out_channels, columns)
+    base = _constant(channels_of(layer.output_shape), columns)
+    if layer.op == "linear" and not features_are_channels(layer):
+        if decided is not None:
+            raise ModelError(
+                f"{node.name} reads the last of {len(layer.output_shape)} axes: its width cannot be set, because the "
+                "channels are on another"
+            )
+        rule = "fixed"
     if rule == "set":
         if not layer.depthwise:
             return base if decided is None else decided

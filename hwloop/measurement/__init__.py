@@ -1,5 +1,6 @@
 """Trials, campaigns, and what they learn."""
 
+from hwloop.measurement.adaptive import CurvePoint, Limits, Step, curve_of, sample_adaptively
 from hwloop.measurement.bench import Bench, Identity, as_replayed
 from hwloop.measurement.campaign import CampaignPlan, Session, Subject, run_campaign
 from hwloop.measurement.comparing import Ratio, Verdict, context_differences, judge
@@ -13,12 +14,15 @@ __all__ = [
     "USABLE",
     "Bench",
     "CampaignPlan",
+    "CurvePoint",
     "Identity",
     "Interval",
+    "Limits",
     "Measurement",
     "Outcome",
     "Ratio",
     "Session",
+    "Step",
     "Subject",
     "TimingProtocol",
     "Trial",
@@ -26,11 +30,13 @@ __all__ = [
     "Verdict",
     "as_replayed",
     "context_differences",
+    "curve_of",
     "judge",
     "layer_design",
     "noise_floor",
     "pool",
     "run_campaign",
     "run_fleet",
+    "sample_adaptively",
     "spread",
 ]

@@ -1,13 +1,12 @@
 """Intervals with a coverage that holds without assumptions on the errors, but for exchangeability.
 
-- *Split conformal* (Vovk et al. 2005; Lei et al. 2018): the model is fitted on one half, and the relative
-  residuals of the other half give the width. Covers at least 1 - alpha of new networks drawn like the
-  measured ones.
-- *Jackknife+* (Barber, Candès, Ramdas, Tibshirani 2021, theorem 1) where there are few networks: every
-  network is predicted by the model fitted without it. Covers at least 1 - 2 alpha, and about 1 - alpha in
-  practice.
+*CV+ and jackknife+* (Barber, Candès, Ramdas, Tibshirani 2021, "Predictive inference with the jackknife+", sections 2
+and 3): every measured network is predicted by a model fitted without it (from `FOLDS` networks on, without its fold),
+and these residuals bound the predictions of new ones. Covers at least 1 - 2 alpha, and about 1 - alpha in practice.
+Few whole networks are measured, so none is given away to calibrate alone, as split conformal prediction would.
 
-Both use relative residuals, since the error of a latency grows with the latency.
+Residuals are relative, since the error of a latency grows with the latency, and in units of the spread that the model
+expects of a network (Lei et al. 2018, section 5.2), so that a network unlike the measured ones gets a wider interval.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ from hwloop.errors import UserError
 
 FloatArray = NDArray[np.float64]
 
-Method = Literal["none", "jackknife+", "split"]
+Method = Literal["none", "jackknife+"]
 
-SPLIT_FROM = 60
-"""From this many networks the half that is given away is no loss."""
+FOLDS = 10
+"""So many times the model is fitted again to find residuals; with fewer networks, once without each."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Coverage:
 
     Attributes:
         nominal: the coverage that was asked for.
-        method: ``none``, ``jackknife+`` or ``split``.
+        method: ``none`` or ``jackknife+``.
         calibration: how many residuals the width comes from.
         guaranteed: the share of new networks that the theorem promises, 0 without calibration.
         widest: there are too few residuals for the nominal coverage: the widest one is used.
@@ -71,8 +70,7 @@ def coverage_of(nominal: float, method: Method, calibration: int) -> Coverage:
     widest = rank > calibration
     # With the widest residual the level reached is n / (n + 1), whatever was asked for.
     level = calibration / (calibration + 1) if widest else nominal
-    guaranteed = level if method == "split" else max(0.0, 2 * level - 1)
-    return Coverage(nominal, method, calibration, guaranteed, widest)
+    return Coverage(nominal, method, calibration, max(0.0, 2 * level - 1), widest)
 
 
 def conformal_rank(count: int, nominal: float) -> int:
@@ -84,18 +82,16 @@ def conformal_rank(count: int, nominal: float) -> int:
     return math.ceil((count + 1) * nominal - 1e-9)
 
 
-def split_half_width(residuals: FloatArray, nominal: float) -> float:
-    """The relative half-width from n held-out residuals; the widest when there are too few."""
-    rank = min(conformal_rank(len(residuals), nominal), len(residuals))
-    return float(np.sort(np.abs(residuals))[rank - 1])
-
-
-def jackknife_plus(predictions: FloatArray, residuals: FloatArray, nominal: float) -> tuple[FloatArray, FloatArray]:
+def jackknife_plus(
+    predictions: FloatArray, residuals: FloatArray, spreads: FloatArray, nominal: float
+) -> tuple[FloatArray, FloatArray]:
     """The interval of each candidate.
 
     Args:
         predictions: (k, n): candidate j as predicted by the model fitted without network i.
-        residuals: (k,) absolute residual of network i under that model, relative to its prediction.
+        residuals: (k,) absolute residual of network i under that model, relative to its prediction and in units of
+            the relative spread that the model expected of it.
+        spreads: (n,) the relative spread that is expected of each candidate.
         nominal: coverage.
 
     Returns:
@@ -103,6 +99,12 @@ def jackknife_plus(predictions: FloatArray, residuals: FloatArray, nominal: floa
     """
     count = len(residuals)
     rank = min(conformal_rank(count, nominal), count)
-    lows = np.partition(predictions * (1 - residuals[:, None]), count - rank, axis=0)[count - rank]
-    highs = np.partition(predictions * (1 + residuals[:, None]), rank - 1, axis=0)[rank - 1]
+    widths = residuals[:, None] * spreads
+    lows = np.partition(predictions * (1 - widths), count - rank, axis=0)[count - rank]
+    highs = np.partition(predictions * (1 + widths), rank - 1, axis=0)[rank - 1]
     return lows, highs
+
+
+def folds(count: int) -> list[NDArray[np.int64]]:
+    """Positions of `count` networks in at most `FOLDS` parts of about one size."""
+    return [np.arange(start, count, min(FOLDS, count)) for start in range(min(FOLDS, count))]

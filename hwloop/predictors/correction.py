@@ -1,175 +1,355 @@
 """From the sum of isolated layers to the latency of the whole network.
 
-Isolated layers do not add up to a network: every isolated run pays the dispatch of a session, caches are cold
-or warm otherwise, and layouts are reordered at the borders. The correction is a line through whole networks
-that were
-measured: ``latency = scale * sum + offset_ms (+ ms_per_byte * bytes moved)``.
+Isolated layers do not add up to a network: every isolated run pays the dispatch of a session and the reorders of its
+input and output, caches are warm or cold otherwise, and off-block widths are reordered at the borders. What whole
+networks teach about that is the ratio of latency to sum, as a Gaussian process: a weighted sum of few physical terms,
+each drawn to nothing unless the networks speak for it, and a smooth bend over the sizes of the network. In the weights'
+view this is Bayesian ridge regression (Rasmussen and Williams 2006, section 2.1), so thirty networks can carry many
+terms. How strong each term may be is learned by the marginal likelihood (ibid., section 5.4.1), and the form (which
+terms there are at all) by leave-one-out (section 5.4.2: in closed form).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.optimize import minimize
 
 FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
 
-FORMS: Mapping[str, tuple[int, ...]] = {"scale": (0,), "line": (0, 1), "bytes": (0, 1, 2)}
-"""Terms of each form: 0 the sum, 1 the constant, 2 the bytes moved. From the simplest to the richest."""
+SCALE, PER_NETWORK, PER_LAYER, MOVED, WEIGHTS, OFF_BLOCK, GEOMETRY, BEND = range(8)
 
-FEWEST_NETWORKS: Mapping[str, int] = {"scale": 1, "line": 4, "bytes": 8}
+PART_NAMES = (
+    "scale of the sum",
+    "per network",
+    "per layer",
+    "bytes moved",
+    "bytes of weights",
+    "bytes of off-block tensors",
+    "kinds of layers",
+    "size of the network",
+)
+"""The parts of a correction, for people; by code."""
 
-PRIOR = np.array([1.0, 0.0, 0.0])
-"""A sum that needs no correction: what the fit is drawn to when there is little to fit."""
+FORMS: Mapping[str, tuple[int, ...]] = {
+    "scale": (SCALE,),
+    "line": (SCALE, PER_NETWORK, PER_LAYER),
+    "terms": (SCALE, PER_NETWORK, PER_LAYER, MOVED, WEIGHTS, OFF_BLOCK, GEOMETRY),
+    "bend": (SCALE, PER_NETWORK, PER_LAYER, MOVED, WEIGHTS, OFF_BLOCK, GEOMETRY, BEND),
+}
+"""Parts of each form, from the simplest to the richest."""
 
-RIDGE = 0.02
-"""Weight of the prior, as a share of one network with relative weight: a few networks outvote it."""
+FEWEST_NETWORKS: Mapping[str, int] = {"scale": 1, "line": 4, "terms": 8, "bend": 12}
 
-PAYS = 0.95
+PAYS = 0.97
 """A richer form must bring the leave-one-out error below this share of the simpler one's."""
 
-HUBER = 1.5
-"""Residuals beyond this many robust standard deviations lose influence (a disturbed measurement)."""
+PRIOR_LOGS = np.log([0.2, 0.1, 0.1, 0.05, 0.05, 0.03, 0.1, 0.05, 1.0, 0.015])
+"""Expected size of each part as a share of the sum, length scale of the bend, noise: relative."""
 
-ROUNDS = 8
-"""Reweightings; the weights have settled by then."""
+PRIOR_SPREADS = np.array([0.5, 1.0, 1.0, 1.2, 1.2, 1.2, 0.8, 0.8, 0.5, 0.6])
 
-ROBUST_FROM = 5
-"""Fewer networks cannot outvote a disturbed one: no weights then."""
+BEND_SCALE, NOISE = 8, 9
 
-FLOOR_SHARE = 0.5
-"""A prediction never falls below this share of the smallest measured / sum seen in the fit, times the sum."""
+HUBER = 2.0
+"""A network whose leave-one-out residual is beyond so many standard deviations is taken for disturbed: it gets more
+noise."""
+
+ROBUST_FROM = 8
+"""Fewer networks cannot outvote a disturbed one."""
+
+ROUNDS = 3
+
+FLOOR = 0.05
+"""No network is predicted to take less than this share of its layers."""
+
+
+@dataclass(frozen=True)
+class NetworkTerms:
+    """What the correction knows of n networks.
+
+    Attributes:
+        sums_ms: (n,) sums of the layers, positive.
+        parts: (n, 5) number of networks (1), executed layers, bytes moved, bytes of weights, bytes of tensors whose
+            channels are no whole blocks.
+        geometries_ms: (n, g) the sums by geometry.
+    """
+
+    sums_ms: FloatArray
+    parts: FloatArray
+    geometries_ms: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.sums_ms)
+
+    def __getitem__(self, rows: Any) -> NetworkTerms:
+        return NetworkTerms(self.sums_ms[rows], self.parts[rows], self.geometries_ms[rows])
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """Latencies of n networks.
+
+    Attributes:
+        latency_ms: (n,).
+        spread: (n,) standard deviation relative to the latency, the noise of one measurement included.
+        left_out_ms: (k, n) by the correction without each of its k networks.
+    """
+
+    latency_ms: FloatArray
+    spread: FloatArray
+    left_out_ms: FloatArray
 
 
 @dataclass(frozen=True)
 class Correction:
-    """A fitted line.
+    """A fitted correction; without networks the bare sum.
 
     Attributes:
-        form: a name of `FORMS`, or ``none`` for the bare sum.
-        scale: of the sum of the layers.
-        offset_ms: constant; negative where each isolated layer paid a dispatch that the network does not.
-        ms_per_byte: of the bytes moved.
-        floor: smallest ratio of latency to sum that is ever predicted.
-        networks: how many networks it was fitted on.
-        leave_one_out_error: mean absolute relative error of the form; nan when it could not be estimated.
+        form: a name of `FORMS`, or ``none``.
+        logs: hyperparameters, as `PRIOR_LOGS`.
+        units: (5,) unit of each of `NetworkTerms.parts`, in ms of the sum.
+        center: (3,) and `width`: (3,) of the sizes that the bend is over.
+        terms: of the networks that it was fitted on.
+        latencies_ms: (k,) of them.
+        noise_factors: (k,) above 1 for those that look disturbed.
+        leave_one_out_error: mean absolute relative error; nan for fewer than two networks.
     """
 
     form: str = "none"
-    scale: float = 1.0
-    offset_ms: float = 0.0
-    ms_per_byte: float = 0.0
-    floor: float = 0.0
-    networks: int = 0
+    logs: FloatArray = field(default_factory=lambda: PRIOR_LOGS)
+    units: FloatArray = field(default_factory=lambda: np.ones(5))
+    center: FloatArray = field(default_factory=lambda: np.zeros(3))
+    width: FloatArray = field(default_factory=lambda: np.ones(3))
+    terms: NetworkTerms | None = None
+    latencies_ms: FloatArray = field(default_factory=lambda: np.zeros(0))
+    noise_factors: FloatArray = field(default_factory=lambda: np.ones(0))
     leave_one_out_error: float = float("nan")
 
-    def apply(self, sums_ms: FloatArray, bytes_moved: FloatArray) -> FloatArray:
-        """(n,) latencies from (n,) sums and (n,) bytes moved."""
-        latency = self.scale * sums_ms + self.offset_ms + self.ms_per_byte * bytes_moved
-        return np.maximum(latency, self.floor * sums_ms)
+    def __post_init__(self) -> None:
+        if self.terms is None:
+            return
+        features = self._features(self.terms)
+        covariance = self._kernel(features, features) + np.diag(self._noise() ** 2)
+        chol = cholesky(covariance, lower=True)
+        inverse = cho_solve((chol, True), np.eye(len(covariance)))
+        object.__setattr__(self, "_fitted", features)
+        object.__setattr__(self, "_chol", chol)
+        object.__setattr__(self, "_inverse", inverse)
+        object.__setattr__(self, "_weights", inverse @ (self._ratios() - 1))
+
+    @property
+    def networks(self) -> int:
+        """How many networks it was fitted on."""
+        return len(self.latencies_ms)
+
+    def apply(self, terms: NetworkTerms) -> Corrected:
+        """The latencies of n networks."""
+        if self.terms is None:
+            return Corrected(terms.sums_ms, np.zeros(len(terms)), np.zeros((0, len(terms))))
+        features = self._features(terms)
+        cross = self._kernel(features, self._fitted)  # type: ignore[attr-defined]
+        weights, inverse = self._weights, self._inverse  # type: ignore[attr-defined]
+        ratio = np.maximum(1 + cross @ weights, FLOOR)
+        solved = cross @ inverse
+        variance = np.maximum(self._diagonal(features) - (solved * cross).sum(1), 0)
+        without = 1 + (cross @ weights)[None, :] - solved.T * (weights / np.diag(inverse))[:, None]
+        noise = float(np.exp(self.logs[NOISE]))
+        # The noise is relative to the latency, as measurements are.
+        spread = np.sqrt(variance / ratio**2 + noise**2)
+        return Corrected(terms.sums_ms * ratio, spread, terms.sums_ms * np.maximum(without, FLOOR))
+
+    def left_out(self) -> tuple[FloatArray, FloatArray]:
+        """(k,) latency of each network by the correction without it, and the (k,) relative spread of that."""
+        if self.terms is None:
+            return np.zeros(0), np.zeros(0)
+        inverse, weights = self._inverse, self._weights  # type: ignore[attr-defined]
+        own = np.diag(inverse)
+        ratios = np.maximum(self._ratios() - weights / own, FLOOR)
+        noise = float(np.exp(self.logs[NOISE]))
+        variance = np.maximum(1 / own - self._noise() ** 2, 0)
+        return self.terms.sums_ms * ratios, np.sqrt(variance / ratios**2 + noise**2)
+
+    def contributions_ms(self, terms: NetworkTerms) -> dict[str, FloatArray]:
+        """What each part adds to the bare sum, in ms, (n,) each; they add up to the correction."""
+        if self.terms is None:
+            return {}
+        features, found = self._features(terms), {}
+        for part in FORMS[self.form]:
+            cross = self._kernel(features, self._fitted, only=part)  # type: ignore[attr-defined]
+            found[PART_NAMES[part]] = terms.sums_ms * (cross @ self._weights)  # type: ignore[attr-defined]
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-able data."""
-        return asdict(self)
+        terms = self.terms
+        error = self.leave_one_out_error
+        return {
+            "form": self.form,
+            "logs": self.logs.tolist(),
+            "units": self.units.tolist(),
+            "center": self.center.tolist(),
+            "width": self.width.tolist(),
+            "sums_ms": [] if terms is None else terms.sums_ms.tolist(),
+            "parts": [] if terms is None else terms.parts.tolist(),
+            "geometries_ms": [] if terms is None else terms.geometries_ms.tolist(),
+            "latencies_ms": self.latencies_ms.tolist(),
+            "noise_factors": self.noise_factors.tolist(),
+            "leave_one_out_error": None if np.isnan(error) else error,
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Correction:
+        """The inverse of `to_dict`."""
+        arrays = {
+            name: np.array(content[name], dtype=np.float64)
+            for name in ("logs", "units", "center", "width", "latencies_ms", "noise_factors")
+        }
+        matrices = [np.array(content[name], dtype=np.float64) for name in ("sums_ms", "parts", "geometries_ms")]
+        terms = NetworkTerms(*matrices) if content["sums_ms"] else None
+        error = content["leave_one_out_error"]
+        return cls(content["form"], terms=terms, leave_one_out_error=float("nan") if error is None else error, **arrays)
+
+    def _ratios(self) -> FloatArray:
+        assert self.terms is not None
+        return np.asarray(self.latencies_ms / self.terms.sums_ms, dtype=np.float64)
+
+    def _noise(self) -> FloatArray:
+        return np.asarray(np.exp(self.logs[NOISE]) * self._ratios() * self.noise_factors, dtype=np.float64)
+
+    def _features(self, terms: NetworkTerms) -> tuple[FloatArray, FloatArray, FloatArray]:
+        return _features(terms, self.units, self.center, self.width)
+
+    def _kernel(self, first: Features, second: Features, only: int | None = None) -> FloatArray:
+        return _kernel(_grams(first, second, FORMS[self.form] if only is None else (only,)), self.logs)
+
+    def _diagonal(self, features: Features) -> FloatArray:
+        linear, shares, _ = features
+        sizes = np.exp(2 * self.logs)
+        total = np.zeros(len(linear))
+        for part in FORMS[self.form]:
+            if part in (SCALE, BEND):
+                total += sizes[part]
+            elif part == GEOMETRY:
+                total += sizes[part] * (shares**2).sum(1)
+            else:
+                total += sizes[part] * linear[:, part - 1] ** 2
+        return total
 
 
-def fit_correction(
-    sums_ms: FloatArray, bytes_moved: FloatArray, latencies_ms: FloatArray, form: str | None = None
-) -> Correction:
+Features = tuple[FloatArray, FloatArray, FloatArray]
+"""(n, 5) parts relative to the sum, (n, g) shares of the geometries, (n, 3) sizes of the network."""
+
+
+def _features(terms: NetworkTerms, units: FloatArray, center: FloatArray, width: FloatArray) -> Features:
+    sums = terms.sums_ms[:, None]
+    sizes = _sizes(terms)
+    return terms.parts * units / sums, terms.geometries_ms / sums, (sizes - center) / width
+
+
+def _sizes(terms: NetworkTerms) -> FloatArray:
+    """(n, 3) logarithms of the sum, of the bytes of weights, and of the activations."""
+    moved, weights = terms.parts[:, 2], terms.parts[:, 3]
+    sizes: FloatArray = np.log(np.stack([terms.sums_ms, weights + 1, np.maximum(moved - weights, 0) + 1], axis=1))
+    return sizes
+
+
+def _grams(first: Features, second: Features, parts: Sequence[int]) -> dict[int, FloatArray]:
+    """What does not depend on the hyperparameters: inner products, and squared distances for the bend."""
+    found: dict[int, FloatArray] = {}
+    for part in parts:
+        if part == SCALE:
+            found[part] = np.ones((len(first[0]), len(second[0])))
+        elif part == GEOMETRY:
+            found[part] = first[1] @ second[1].T
+        elif part == BEND:
+            a, b = first[2], second[2]
+            found[part] = np.maximum((a**2).sum(1)[:, None] + (b**2).sum(1)[None, :] - 2 * a @ b.T, 0)
+        else:
+            found[part] = np.outer(first[0][:, part - 1], second[0][:, part - 1])
+    return found
+
+
+def _kernel(grams: Mapping[int, FloatArray], logs: FloatArray) -> FloatArray:
+    total: FloatArray | None = None
+    for part, gram in grams.items():
+        size = np.exp(2 * logs[part])
+        added = size * (np.exp(-0.5 * gram / np.exp(2 * logs[BEND_SCALE])) if part == BEND else gram)
+        total = added if total is None else total + added
+    assert total is not None
+    return total
+
+
+def fit_correction(terms: NetworkTerms, latencies_ms: FloatArray, form: str | None = None) -> Correction:
     """Fit the correction on measured networks.
 
-    Relative residuals are minimised (a small network counts as much as a large one) by ridge regression
-    toward the bare sum, with Huber weights against disturbed measurements.
-
     Args:
-        sums_ms: (n,) sums of the layers, positive.
-        bytes_moved: (n,).
-        latencies_ms: (n,) measured latencies, positive.
+        terms: of k networks.
+        latencies_ms: (k,) measured latencies, positive.
         form: a name of `FORMS`; by default chosen by leave-one-out, the richer form only where it pays.
 
     Returns:
         The correction; of form ``none`` when there is no network.
     """
-    if len(latencies_ms) == 0:
+    count = len(latencies_ms)
+    if count == 0:
         return Correction()
-    everything = np.ones((1, len(latencies_ms)), dtype=np.bool_)
-    return _fit_subsets(sums_ms, bytes_moved, latencies_ms, everything, form)[0]
+    forms = [form] if form is not None else [name for name, fewest in FEWEST_NETWORKS.items() if count >= fewest]
+    chosen: Correction | None = None
+    for name in forms:
+        fitted = _fit(terms, latencies_ms, name)
+        if chosen is None or fitted.leave_one_out_error < PAYS * chosen.leave_one_out_error:
+            chosen = fitted
+    assert chosen is not None
+    return chosen
 
 
-def fit_without_each(sums_ms: FloatArray, bytes_moved: FloatArray, latencies_ms: FloatArray) -> list[Correction]:
-    """The corrections that `fit_correction` finds when each of the n >= 2 networks is left out in turn."""
-    return _fit_subsets(sums_ms, bytes_moved, latencies_ms, ~np.eye(len(latencies_ms), dtype=np.bool_), None)
-
-
-def _fit_subsets(
-    sums: FloatArray, moved: FloatArray, latencies: FloatArray, subsets: BoolArray, form: str | None
-) -> list[Correction]:
-    """One correction for each of (k, n) subsets of the networks; all have the same size."""
-    design = np.stack([sums, np.ones(len(sums)), moved], axis=1)
-    size = int(subsets[0].sum())
-    forms = [form] if form is not None else [name for name, fewest in FEWEST_NETWORKS.items() if size >= fewest]
-    errors = np.stack([_leave_one_out(design, latencies, subsets, FORMS[name]) for name in forms])
-    solutions = np.stack([_solve(design, latencies, subsets, FORMS[name]) for name in forms])
-    fitted = []
-    for index, subset in enumerate(subsets):
-        chosen = 0
-        for other in range(1, len(forms)):
-            if errors[other, index] < PAYS * errors[chosen, index]:
-                chosen = other
-        scale, offset, per_byte = solutions[chosen, index]
-        fitted.append(
-            Correction(
-                form=forms[chosen],
-                scale=float(scale),
-                offset_ms=float(offset),
-                ms_per_byte=float(per_byte),
-                floor=float(FLOOR_SHARE * (latencies / sums)[subset].min()),
-                networks=size,
-                leave_one_out_error=float(errors[chosen, index]),
-            )
-        )
-    return fitted
-
-
-def _leave_one_out(design: FloatArray, latencies: FloatArray, subsets: BoolArray, terms: tuple[int, ...]) -> FloatArray:
-    """(k,) mean absolute relative error of the networks of each subset, each predicted without it."""
+def _fit(terms: NetworkTerms, latencies: FloatArray, form: str) -> Correction:
     count = len(latencies)
-    if subsets[0].sum() < 2:
-        return np.full(len(subsets), np.nan)
-    reduced = subsets[:, None, :] & ~np.eye(count, dtype=np.bool_)[None]  # (k, n, n): subset k without network i
-    solutions = _solve(design, latencies, reduced.reshape(-1, count), terms).reshape(len(subsets), count, 3)
-    errors = np.abs((solutions * design).sum(axis=2) / latencies - 1)
-    return np.asarray((errors * subsets).sum(axis=1) / subsets.sum(axis=1), dtype=np.float64)
+    # Each part in units in which it is as large as the sum in the average network, so that one prior suits all.
+    means = (terms.parts / terms.sums_ms[:, None]).mean(0)
+    units = np.where(means > 0, 1 / np.where(means > 0, means, 1), 0.0)
+    sizes = _sizes(terms)
+    center, width = sizes.mean(0), np.maximum(sizes.std(0), 1e-3)
+    features = _features(terms, units, center, width)
+    grams = _grams(features, features, FORMS[form])
+    ratios = latencies / terms.sums_ms
+    free = [*FORMS[form], *([BEND_SCALE] if BEND in FORMS[form] else []), NOISE]
+    factors = np.ones(count)
+    logs = PRIOR_LOGS.copy()
+    for _ in range(ROUNDS if count >= ROBUST_FROM else 1):
+        logs = _most_probable(grams, ratios, factors, free, logs)
+        found = Correction(form, logs, units, center, width, terms, latencies, factors)
+        predicted, spread = found.left_out()
+        wide = np.abs(latencies / predicted - 1) / spread
+        factors = np.maximum(1, wide / HUBER) if count >= ROBUST_FROM else factors
+    error = float(np.abs(predicted / latencies - 1).mean()) if count > 1 else float("nan")
+    return Correction(form, logs, units, center, width, terms, latencies, found.noise_factors, error)
 
 
-def _solve(design: FloatArray, latencies: FloatArray, subsets: BoolArray, terms: tuple[int, ...]) -> FloatArray:
-    """(k, 3) coefficients for (k, n) subsets; other terms than `terms` are 0, scale and bytes never below."""
-    used = list(terms)
-    relative = design[:, used] / latencies[:, None]  # (n, t): the target is 1 everywhere
-    # Terms in comparable units: each contributes about 1 to a relative residual, so that one ridge suits all.
-    unit = (subsets @ np.abs(relative)) / subsets.sum(axis=1, keepdims=True)
-    prior = PRIOR[used] * unit
-    penalty = RIDGE * np.eye(len(used))
-    products = relative[:, :, None] * relative[:, None, :]
-    weights = subsets.astype(np.float64)
-    middle = (subsets.sum(axis=1) - 1) // 2  # the lower median
-    rounds = ROUNDS if len(latencies) >= ROBUST_FROM else 1
-    for _ in range(rounds):
-        left = np.tensordot(weights, products, axes=1) / (unit[:, :, None] * unit[:, None, :]) + penalty
-        right = weights @ relative / unit + prior @ penalty
-        solution = np.linalg.solve(left, right[:, :, None])[:, :, 0] / unit
-        residuals = np.abs(solution @ relative.T - 1)
-        ordered = np.sort(np.where(subsets, residuals, np.inf), axis=1)
-        spread = 1.4826 * np.take_along_axis(ordered, middle[:, None], axis=1)
-        weights = subsets * np.minimum(1, HUBER * np.maximum(spread, 1e-12) / np.maximum(residuals, 1e-12))
-    coefficients = np.zeros((len(subsets), 3))
-    coefficients[:, used] = solution
-    for term, simpler in ((2, "line"), (0, "scale")):  # neither moving bytes nor working can save time
-        wrong = coefficients[:, term] < 0
-        if wrong.any() and len(FORMS[simpler]) < len(terms):
-            coefficients[wrong] = _solve(design, latencies, subsets[wrong], FORMS[simpler])
-    return coefficients
+def _most_probable(
+    grams: Mapping[int, FloatArray], ratios: FloatArray, factors: FloatArray, free: Sequence[int], start: FloatArray
+) -> FloatArray:
+    """The hyperparameters with the largest posterior; those that are not `free` stay at their prior."""
+    noise_shape = (ratios * factors) ** 2
+    left = ratios - 1
+
+    def loss(values: FloatArray) -> float:
+        logs = start.copy()
+        logs[free] = np.clip(values, -12, 4)
+        covariance = _kernel(grams, logs)
+        covariance = covariance + np.diag(np.exp(2 * logs[NOISE]) * noise_shape + 1e-10)
+        chol = cholesky(covariance, lower=True, check_finite=False)
+        half = solve_triangular(chol, left, lower=True, check_finite=False)
+        prior = 0.5 * float((((values - PRIOR_LOGS[free]) / PRIOR_SPREADS[free]) ** 2).sum())
+        return 0.5 * float(half @ half) + float(np.log(np.diag(chol)).sum()) + prior
+
+    found = minimize(loss, start[free], method="L-BFGS-B", options={"maxiter": 50})
+    logs = start.copy()
+    logs[free] = np.clip(found.x, -12, 4)
+    return logs

@@ -9,7 +9,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from hwloop.layers import ScalableNetwork
 from hwloop.layers.ops import OPS
-from hwloop.tables import KINDS, LayerCosts, geometry
+from hwloop.predictors.correction import NetworkTerms
+from hwloop.predictors.layer_features import work_of
+from hwloop.predictors.layer_model import (
+    EXTRAPOLATED,
+    INTERPOLATED,
+    KINDS,
+    MISSING,
+    ROOFLINE,
+    LayerModel,
+    LayerValues,
+)
+from hwloop.tables import geometry
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -17,30 +28,36 @@ IntArray = NDArray[np.int64]
 DENSE_CELLS = 2_000_000
 """Up to this many possible pairs of widths, a table of all of them finds the distinct ones faster than sorting."""
 
-_INTERPOLATED, _EXTRAPOLATED, _UNSUPPORTED = (KINDS.index(k) for k in ("interpolated", "extrapolated", "unsupported"))
-
 
 @dataclass(frozen=True)
 class LayerSums:
     """Sums over the layers of n candidates.
 
     Attributes:
-        total_ms: (n,) sum of the layers' latencies; layers in `missing` count 0.
+        terms: the sums as the correction takes them.
+        spread_ms: (n,) standard deviation of the sum: errors of one geometry's layers are taken to be one error,
+            those of different geometries independent.
         weight_bytes: (n,) bytes of the constants.
-        bytes_moved: (n,) bytes that pass through memory when every tensor and weight passes once.
-        interpolated_share: (n,) share of `total_ms` from layers whose widths were not measured.
-        extrapolated_low_ms: (n,) how much lower the sum may be because of layers beyond the measured widths.
-        extrapolated_high_ms: (n,) how much higher.
-        missing: names of the nodes for which nothing of their geometry was measured.
+        kind_ms: (n, k) part of the sum by the code of `layer_model.KINDS`.
     """
 
-    total_ms: FloatArray
+    terms: NetworkTerms
+    spread_ms: FloatArray
     weight_bytes: FloatArray
-    bytes_moved: FloatArray
-    interpolated_share: FloatArray
-    extrapolated_low_ms: FloatArray
-    extrapolated_high_ms: FloatArray
-    missing: tuple[str, ...]
+    kind_ms: FloatArray
+
+    @property
+    def total_ms(self) -> FloatArray:
+        """(n,) sum of the layers; layers of which nothing is known count 0."""
+        return self.terms.sums_ms
+
+    @property
+    def unmeasured_share(self) -> FloatArray:
+        """(n,) share of the sum from layers whose widths were not measured."""
+        unmeasured = self.kind_ms[:, [INTERPOLATED, EXTRAPOLATED, ROOFLINE]].sum(axis=1)
+        share = np.zeros(len(unmeasured))
+        np.divide(unmeasured, self.total_ms, out=share, where=self.total_ms > 0)
+        return share
 
 
 class LayerSum:
@@ -49,63 +66,99 @@ class LayerSum:
     The 57 convolutions of a ResNet-56 have a dozen geometries. For each, the pairs of widths that occur among
     the candidates are evaluated once.
 
-    A view (flatten, reshape) whose geometry was not measured counts 0 and is not missing: it moves nothing.
-
     Args:
         scalable: the network.
-        costs: of its layers; of all geometries that were measured.
+        model: of its layers.
     """
 
-    def __init__(self, scalable: ScalableNetwork, costs: LayerCosts) -> None:
+    def __init__(self, scalable: ScalableNetwork, model: LayerModel) -> None:
         self._scalable = scalable
-        self._costs = costs
-        layers = scalable.network.layers
+        self._model = model
+        layers = scalable.layers
         members: dict[str, list[int]] = {}
         for index, layer in enumerate(layers):
-            members.setdefault(geometry(layer), []).append(index)
-        self._known = [np.array(members[name]) for name in members if name in costs.points]
-        self.missing = tuple(
-            node.name
-            for node in scalable.network.nodes
-            if geometry(node.layer) not in costs.points and not OPS[node.layer.op].view
+            if not OPS[layer.op].view:
+                members.setdefault(geometry(layer), []).append(index)
+        self._members = [np.array(indices) for indices in members.values()]
+        kinds = [model.kind_of(layer) for layer in layers]
+        names = [node.name for node in scalable.nodes]
+        self.missing = tuple(name for name, kind in zip(names, kinds, strict=True) if kind == MISSING)
+        self.roofline = tuple(
+            name
+            for name, kind, layer in zip(names, kinds, layers, strict=True)
+            if kind == ROOFLINE and not OPS[layer.op].view
         )
-        # Bytes of one channel of the data that a layer reads and writes; weights are added as a whole.
-        self._in_bytes = np.zeros(len(layers))
-        self._out_bytes = np.zeros(len(layers))
-        for index, layer in enumerate(layers):
-            residual = layer.residual * layer.output_bytes  # read, and as wide as the output
-            read = layer.bytes_read - layer.weight_bytes - residual
-            self._in_bytes[index] = read / max(layer.in_channels, 1)
-            self._out_bytes[index] = (layer.bytes_written + residual) / max(layer.out_channels, 1)
 
-    def at(self, widths: ArrayLike) -> LayerSums:
-        """The sums of (n, G) group widths."""
+    def at(self, widths: ArrayLike, blocks: ArrayLike | None = None) -> LayerSums:
+        """The sums of (n, G) group widths and (n, B) flags of the blocks that remain (None: all do)."""
         inputs, outputs = self._scalable.channels(widths)
         count = len(inputs)
-        total, unmeasured, lower, higher = (np.zeros(count) for _ in range(4))
-        for indices in self._known:
-            ins, outs = inputs[:, indices], outputs[:, indices]
-            layer = self._scalable.network.layers[int(indices[0])]
-            pair_inputs, pair_outputs, inverse = _distinct_pairs(ins, outs)
-            values = self._costs.at(layer, pair_inputs, pair_outputs)
-            beyond = values.kind == _EXTRAPOLATED
-            table = np.stack(
-                [
-                    values.latency_ms,
-                    np.where(values.kind >= _INTERPOLATED, values.latency_ms, 0),
-                    np.where(beyond, values.latency_ms - values.low_ms, 0),
-                    np.where(beyond, values.high_ms - values.latency_ms, 0),
-                ]
-            )
-            sums = table[:, inverse].sum(axis=2)
-            total += sums[0]
-            unmeasured += sums[1]
-            lower += sums[2]
-            higher += sums[3]
-        weights = self._scalable.weight_bytes(widths).astype(np.float64)
-        moved = inputs @ self._in_bytes + outputs @ self._out_bytes + weights
-        share = np.divide(unmeasured, total, out=np.zeros(count), where=total > 0)
-        return LayerSums(total, weights, moved, share, lower, higher, self.missing)
+        executed = np.broadcast_to(self._scalable.present(blocks), inputs.shape)
+        everywhere = np.asarray(executed.all(axis=0))
+        geometries = np.zeros((count, len(self._members)))
+        by_kind = np.zeros((count, len(KINDS)))
+        parts = np.zeros((count, 5))
+        variance = np.zeros(count)
+        for position, indices in enumerate(self._members):
+            values, table, inverse = self._looked_up(indices, inputs[:, indices], outputs[:, indices])
+            if not everywhere[indices].all():
+                # A layer that a candidate does not execute gets the row of zeros.
+                inverse = np.where(executed[:, indices], inverse, len(table) - 1)
+            kinds = np.unique(values.kind)
+            by_code = [np.append(np.where(values.kind == kind, values.latency_ms, 0), 0) for kind in kinds]
+            sums = _gathered(np.column_stack([table, *by_code]), inverse)
+            geometries[:, position] = sums[:, 0]
+            variance += sums[:, 1] ** 2
+            parts[:, 1] += sums[:, 2]
+            parts[:, 2] += sums[:, 3]
+            parts[:, 4] += sums[:, 4]
+            by_kind[:, kinds] += sums[:, 5:]
+        weights = self._scalable.weight_bytes(widths, blocks).astype(np.float64)
+        parts[:, 0], parts[:, 3] = 1, weights
+        terms = NetworkTerms(geometries.sum(axis=1), parts, geometries)
+        return LayerSums(terms, np.sqrt(variance), weights, by_kind)
+
+    def layer_values(
+        self, widths: ArrayLike, blocks: ArrayLike | None = None
+    ) -> tuple[FloatArray, FloatArray, IntArray]:
+        """Latency in ms (0 where not executed), spread and kind of every layer: three (n, L) arrays."""
+        inputs, outputs = self._scalable.channels(widths)
+        executed = np.broadcast_to(self._scalable.present(blocks), inputs.shape)
+        latency, spread = np.zeros(inputs.shape), np.zeros(inputs.shape)
+        kinds = np.zeros(inputs.shape, dtype=np.int64)
+        for indices in self._members:
+            values, _, inverse = self._looked_up(indices, inputs[:, indices], outputs[:, indices])
+            latency[:, indices] = values.latency_ms[inverse] * executed[:, indices]
+            spread[:, indices] = values.spread[inverse]
+            kinds[:, indices] = values.kind[inverse]
+        return latency, spread, kinds
+
+    def _looked_up(self, indices: IntArray, ins: IntArray, outs: IntArray) -> tuple[LayerValues, FloatArray, IntArray]:
+        """Look up the distinct pairs of widths of one geometry's layers.
+
+        Returns:
+            The values of the pairs; a row for each (latency, spread in ms, 1, bytes, bytes off block) and one of zeros;
+            and for each layer of each candidate which row is its own.
+        """
+        layer = self._scalable.layers[int(indices[0])]
+        pair_inputs, pair_outputs, inverse = _distinct_pairs(ins, outs)
+        values = self._model.at(layer, pair_inputs, pair_outputs)
+        moved = work_of(layer, pair_inputs, pair_outputs, 1).bytes
+        grain = self._model.grain
+        ragged = (pair_inputs % grain != 0) | (pair_outputs % grain != 0)
+        table = np.zeros((len(moved) + 1, 5))
+        table[:-1] = np.stack(
+            [values.latency_ms, values.latency_ms * values.spread, np.ones(len(moved)), moved, moved * ragged], axis=1
+        )
+        return values, table, inverse
+
+
+def _gathered(table: FloatArray, inverse: IntArray) -> FloatArray:
+    """(n, c) sums over the layers of the rows of (p, c) that an (n, l) array names."""
+    total = table[inverse[:, 0]]
+    for column in range(1, inverse.shape[1]):
+        total += table[inverse[:, column]]
+    return total
 
 
 def _distinct_pairs(inputs: IntArray, outputs: IntArray) -> tuple[IntArray, IntArray, IntArray]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,20 +14,26 @@ from numpy.typing import ArrayLike, NDArray
 
 from hwloop.errors import DataError, UserError
 from hwloop.files import write_atomic
-from hwloop.layers import ScalableNetwork
-from hwloop.predictors.conformal import SPLIT_FROM, Coverage, coverage_of, jackknife_plus, split_half_width
-from hwloop.predictors.correction import Correction, fit_correction, fit_without_each
-from hwloop.predictors.layer_sum import LayerSum
+from hwloop.layers import Layer, ScalableNetwork
+from hwloop.predictors.conformal import Coverage, coverage_of, folds, jackknife_plus
+from hwloop.predictors.correction import Corrected, Correction, NetworkTerms, fit_correction
+from hwloop.predictors.layer_model import EXTRAPOLATED, ROOFLINE, LayerModel
+from hwloop.predictors.layer_sum import LayerSum, LayerSums
 from hwloop.predictors.memory import MemoryModel, fit_memory
+from hwloop.predictors.roofline import fit_roofline
 from hwloop.tables import LatencyTable, LayerCosts, Point
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 
-FORMAT = 1
+FORMAT = 2
 """Version of the JSON file."""
 
 NOMINAL = 0.9
 """Coverage of the intervals unless another is asked for."""
+
+TWO_SIDED = 1.645
+"""Standard deviations to each side that hold nine tenths of a normal distribution."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,8 @@ class Prediction:
         peak_bytes: (n,) peak resident set; nan when no network's memory was measured.
         sum_of_layers_ms: (n,) the sum before the correction.
         interpolated_share: (n,) share of the sum from layers whose widths were not measured.
-        missing: names of layers of which nothing was measured; they count 0 in the sum.
+        roofline: names of layers of whose geometry nothing was measured; an analytic roofline stands in.
+        missing: names of layers of which nothing is known at all; they count 0 in the sum.
     """
 
     latency_ms: FloatArray
@@ -50,44 +57,64 @@ class Prediction:
     peak_bytes: FloatArray
     sum_of_layers_ms: FloatArray
     interpolated_share: FloatArray
+    roofline: tuple[str, ...]
     missing: tuple[str, ...]
 
 
 class NetworkPredictor:
-    """Sums looked-up layers and corrects the sum with what whole networks taught.
+    """Sums the layers by their model and corrects the sum with what whole networks taught.
 
     A predictor is a value: `fit` returns a new one. Before `fit` it predicts the bare sum, its interval is
     the sum itself and `coverage` says that it is not calibrated.
 
     Args:
         scalable: the network with its channel groups.
-        table: measured layers.
+        table: measured layers; those of other networks help where a geometry of this one was not measured.
         grain: channels per block of the device; the table's own by default.
     """
 
     def __init__(self, scalable: ScalableNetwork, table: LatencyTable, grain: int | None = None) -> None:
-        self._set(scalable, table.costs(scalable.network.layers, grain))
+        costs = table.costs(scalable.layers, grain)
+        usable = [row for row in table.rows if row.usable]
+        roofline = fit_roofline(
+            [Layer.parse(row.key) for row in usable], [row.latency_ms for row in usable], costs.grain
+        )
+        self._set(scalable, costs, LayerModel(scalable.layers, costs, roofline))
 
-    def _set(self, scalable: ScalableNetwork, costs: LayerCosts) -> None:
+    def _set(self, scalable: ScalableNetwork, costs: LayerCosts, layers: LayerModel) -> None:
         self.scalable = scalable
         self.costs = costs
+        self.layers = layers
         self.correction = Correction()
         self.memory = MemoryModel()
         self.coverage = Coverage(NOMINAL)
-        self._sum = LayerSum(scalable, costs)
-        self._half_width = 0.0
-        self._left_out: tuple[Correction, ...] = ()
+        self._sum = LayerSum(scalable, layers)
         self._residuals: FloatArray = np.zeros(0)
 
     def _like(self) -> NetworkPredictor:
         made = NetworkPredictor.__new__(NetworkPredictor)
-        made._set(self.scalable, self.costs)
+        made._set(self.scalable, self.costs, self.layers)
         return made
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Names of layers of which nothing was measured."""
+        """Names of layers of which nothing is known."""
         return self._sum.missing
+
+    @property
+    def roofline(self) -> tuple[str, ...]:
+        """Names of layers for which the roofline stands in."""
+        return self._sum.roofline
+
+    def sums(self, widths: ArrayLike, blocks: ArrayLike | None = None) -> LayerSums:
+        """The sums of the layers of n candidates, before any correction; see `predict`."""
+        return self._sum.at(widths, blocks)
+
+    def layer_values(
+        self, widths: ArrayLike, blocks: ArrayLike | None = None
+    ) -> tuple[FloatArray, FloatArray, IntArray]:
+        """Latency in ms, spread and kind of each of `scalable.nodes`, (n, L) each; see `LayerSum.layer_values`."""
+        return self._sum.layer_values(widths, blocks)
 
     def fit(
         self,
@@ -95,8 +122,9 @@ class NetworkPredictor:
         latencies_ms: ArrayLike,
         peak_bytes: ArrayLike | None = None,
         *,
+        blocks: ArrayLike | None = None,
         coverage: float = NOMINAL,
-        seed: int = 0,
+        calibrating: Sequence[bool] | None = None,
     ) -> NetworkPredictor:
         """Learn the correction, the interval and the memory model from whole networks.
 
@@ -104,8 +132,11 @@ class NetworkPredictor:
             widths: (n, G) group widths of the measured networks.
             latencies_ms: (n,) their latencies.
             peak_bytes: (n,) their peak resident sets; networks without one (nan or 0) are left out.
+            blocks: (n, B) flags of the blocks that remain in each; all by default.
             coverage: of the interval.
-            seed: of the split into a fitting and a calibrating half (from `SPLIT_FROM` networks on).
+            calibrating: (n,) which networks were drawn like those that will be predicted; only these say how wide
+                the interval is (all by default). Networks that were measured because they looked hard teach the
+                correction, but their residuals are no sample of the others'.
 
         Returns:
             A fitted predictor over the same layers.
@@ -118,68 +149,73 @@ class NetworkPredictor:
         if latencies.shape != (len(points),) or not (np.isfinite(latencies) & (latencies > 0)).all():
             raise UserError(f"{len(points)} networks need as many positive, finite latencies to fit a predictor on")
         fitted = self._like()
-        sums = self._sum.at(points)
+        flags = None if blocks is None else np.asarray(blocks, dtype=bool).reshape(len(points), -1)
+        sums = self._sum.at(points, flags)
         if len(points) and not (sums.total_ms > 0).all():
             raise UserError("no layer of the network was measured: build the latency table first")
-        fitted._fit_latency(sums.total_ms, sums.bytes_moved, latencies, coverage, seed)
+        fitted.correction = fit_correction(sums.terms, latencies)
+        if len(points) < 2:
+            fitted.coverage = coverage_of(coverage, "none", 0)
+        else:
+            drawn = np.ones(len(points), bool) if calibrating is None else np.asarray(calibrating, dtype=bool)
+            fitted._residuals = np.where(drawn, _residuals(sums.terms, latencies), np.nan)
+            fitted.coverage = coverage_of(coverage, "jackknife+", int(drawn.sum()))
         if peak_bytes is not None:
             peaks = np.asarray(peak_bytes, dtype=np.float64)
             known = np.isfinite(peaks) & (peaks > 0)
-            activations = self.scalable.peak_activation_bytes(points[known]).astype(np.float64)
+            shown = None if flags is None else flags[known]
+            activations = self.scalable.peak_activation_bytes(points[known], shown).astype(np.float64)
             fitted.memory = fit_memory(sums.weight_bytes[known], activations, peaks[known])
         return fitted
 
-    def _fit_latency(
-        self, sums: FloatArray, moved: FloatArray, latencies: FloatArray, nominal: float, seed: int
-    ) -> None:
-        count = len(latencies)
-        if count >= SPLIT_FROM:
-            order = np.random.default_rng(seed).permutation(count)
-            fitting, held = order[: count // 2], order[count // 2 :]
-            self.correction = fit_correction(sums[fitting], moved[fitting], latencies[fitting])
-            predicted = self.correction.apply(sums[held], moved[held])
-            self._half_width = split_half_width(latencies[held] / predicted - 1, nominal)
-            self.coverage = coverage_of(nominal, "split", len(held))
-            return
-        self.correction = fit_correction(sums, moved, latencies)
-        if count < 2:
-            self.coverage = coverage_of(nominal, "none", 0)
-            return
-        # Jackknife+ needs the whole procedure repeated without each network, the choice of the form included.
-        self._left_out = tuple(fit_without_each(sums, moved, latencies))
-        predicted = np.stack([model.apply(sums, moved)[k] for k, model in enumerate(self._left_out)])
-        self._residuals = np.abs(latencies / predicted - 1)
-        self.coverage = coverage_of(nominal, "jackknife+", count)
-
-    def predict(self, widths: ArrayLike, *, strict: bool = False) -> Prediction:
+    def predict(self, widths: ArrayLike, blocks: ArrayLike | None = None, *, strict: bool = False) -> Prediction:
         """Predict n candidates.
 
         Args:
             widths: (n, G) group widths.
-            strict: refuse when a layer was never measured, instead of naming it in `Prediction.missing`.
+            blocks: (n, B) flags of the blocks that remain; all by default.
+            strict: refuse when a layer was never measured, instead of naming it in `Prediction.roofline` or
+                `Prediction.missing`.
 
         Raises:
-            UserError: `strict`, and something is missing.
+            UserError: `strict`, and something was never measured.
         """
-        if strict and self.missing:
-            raise UserError(f"no measurement for the layers {', '.join(self.missing)}: measure them first")
-        sums = self._sum.at(widths)
-        latency = self.correction.apply(sums.total_ms, sums.bytes_moved)
-        low, high = self._interval(latency, sums.total_ms, sums.bytes_moved)
-        # What layers beyond the measured widths may add is not in the residuals of the measured networks.
-        low = np.maximum(low - self.correction.scale * sums.extrapolated_low_ms, 0)
-        high = high + self.correction.scale * sums.extrapolated_high_ms
+        never = (*self.missing, *self.roofline)
+        if strict and never:
+            raise UserError(f"no measurement for the layers {', '.join(never)}: measure them first")
+        sums = self._sum.at(widths, blocks)
+        corrected = self.correction.apply(sums.terms)
+        latency = corrected.latency_ms
+        low, high = self._interval(corrected)
+        # What layers beyond the measured ones may add is not in the residuals of the measured networks.
+        beyond = np.divide(
+            sums.kind_ms[:, [EXTRAPOLATED, ROOFLINE]].sum(1), sums.total_ms, out=np.zeros(len(latency)),
+            where=sums.total_ms > 0,
+        )  # fmt: skip
+        extra = TWO_SIDED * sums.spread_ms * beyond
         peak = self.memory.apply(
             sums.weight_bytes,
-            self.scalable.peak_activation_bytes(widths).astype(np.float64),
+            self.scalable.peak_activation_bytes(widths, blocks).astype(np.float64),
         )
-        return Prediction(latency, low, high, peak, sums.total_ms, sums.interpolated_share, sums.missing)
+        return Prediction(
+            latency,
+            np.maximum(low - extra, 0),
+            high + extra,
+            peak,
+            sums.total_ms,
+            sums.unmeasured_share,
+            self.roofline,
+            self.missing,
+        )
 
-    def _interval(self, latency: FloatArray, sums: FloatArray, moved: FloatArray) -> tuple[FloatArray, FloatArray]:
-        if self.coverage.method != "jackknife+":
-            return latency * (1 - self._half_width), latency * (1 + self._half_width)
-        predictions = np.stack([model.apply(sums, moved) for model in self._left_out])
-        low, high = jackknife_plus(predictions, self._residuals, self.coverage.nominal)
+    def _interval(self, corrected: Corrected) -> tuple[FloatArray, FloatArray]:
+        latency = corrected.latency_ms
+        if self.coverage.method == "none" or self.coverage.calibration == 0:
+            return latency, latency
+        drawn = np.isfinite(self._residuals)
+        low, high = jackknife_plus(
+            corrected.left_out_ms[drawn], self._residuals[drawn], corrected.spread, self.coverage.nominal
+        )
         # The interval is built from the models without one network each; it holds the full model's prediction
         # too.
         return np.minimum(low, latency), np.maximum(high, latency)
@@ -191,12 +227,11 @@ class NetworkPredictor:
             "network": _fingerprint(self.scalable),
             "grain": self.costs.grain,
             "points": {name: [asdict(point) for point in found] for name, found in self.costs.points.items()},
-            "correction": _plain(self.correction),
+            "layers": self.layers.to_dict(),
+            "correction": self.correction.to_dict(),
             "memory": self.memory.to_dict(),
             "coverage": asdict(self.coverage),
-            "half_width": self._half_width,
-            "left_out": [_plain(model) for model in self._left_out],
-            "residuals": self._residuals.tolist(),
+            "residuals": [None if np.isnan(value) else float(value) for value in self._residuals],
         }
 
     def save(self, path: Path) -> None:
@@ -228,6 +263,8 @@ class NetworkPredictor:
             raise DataError(f"{path} is not a predictor, or is damaged: {error}") from error
         if version > FORMAT:
             raise DataError(f"predictor {path} has format {version}, this hwloop reads up to {FORMAT}; use a newer one")
+        if version < FORMAT:
+            raise DataError(f"predictor {path} has the old format {version}, this hwloop reads {FORMAT}; fit it again")
         if content["network"] != _fingerprint(scalable):
             raise DataError(f"predictor {path} is of another network, or of other channel groups; fit it again")
         try:
@@ -238,33 +275,34 @@ class NetworkPredictor:
     @classmethod
     def _from_dict(cls, content: Mapping[str, Any], scalable: ScalableNetwork) -> NetworkPredictor:
         points = {name: [Point(**point) for point in found] for name, found in content["points"].items()}
+        costs = LayerCosts(points, content["grain"])
         made = cls.__new__(cls)
-        made._set(scalable, LayerCosts(points, content["grain"]))
-        made.correction = _correction(content["correction"])
+        made._set(scalable, costs, LayerModel.from_dict(content["layers"], scalable.layers, costs))
+        made.correction = Correction.from_dict(content["correction"])
         made.memory = MemoryModel.from_dict(content["memory"])
         made.coverage = Coverage(**content["coverage"])
-        made._half_width = float(content["half_width"])
-        made._left_out = tuple(_correction(model) for model in content["left_out"])
-        made._residuals = np.array(content["residuals"], dtype=np.float64)
+        made._residuals = np.array([np.nan if value is None else value for value in content["residuals"]])
         return made
 
 
-def _plain(correction: Correction) -> dict[str, Any]:
-    """JSON has no nan: an error that could not be estimated is null."""
-    content = correction.to_dict()
-    error = content["leave_one_out_error"]
-    return content | {"leave_one_out_error": None if np.isnan(error) else error}
+def _residuals(terms: NetworkTerms, latencies: FloatArray) -> FloatArray:
+    """(k,) relative residual of each network under a correction fitted without it, in units of its expected spread.
 
-
-def _correction(content: Mapping[str, Any]) -> Correction:
-    error = content["leave_one_out_error"]
-    return Correction(**{**content, "leave_one_out_error": float("nan") if error is None else error})
+    Everything is fitted again, the strengths of the terms and the form included: what the full correction learned from
+    a network must not help to judge it.
+    """
+    found = np.zeros(len(latencies))
+    for left in folds(len(latencies)):
+        kept = np.setdiff1d(np.arange(len(latencies)), left)
+        corrected = fit_correction(terms[kept], latencies[kept]).apply(terms[left])
+        found[left] = np.abs(latencies[left] / corrected.latency_ms - 1) / corrected.spread
+    return found
 
 
 def _fingerprint(scalable: ScalableNetwork) -> str:
-    network = scalable.network
     content = [
-        [[node.name, node.layer.key, list(node.inputs)] for node in network.nodes],
+        [[node.name, node.layer.key, list(node.inputs)] for node in scalable.nodes],
         [sorted(group) for group in scalable.groups],
+        [[block.name, sorted(block.vanishing), block.output, block.replacement] for block in scalable.blocks],
     ]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()

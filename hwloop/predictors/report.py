@@ -65,7 +65,8 @@ class PredictorReport:
         coverage: what the interval promises.
         memory: errors of peak memory; None when it was not measured or not fitted.
         interpolated_share: mean share of the predicted latency from layers whose widths were not measured.
-        missing: names of layers that were never measured.
+        roofline: names of layers of whose geometry nothing was measured; the roofline stands in.
+        missing: names of layers of which nothing is known.
     """
 
     networks: int
@@ -77,6 +78,7 @@ class PredictorReport:
     coverage: Coverage
     memory: Errors | None
     interpolated_share: float
+    roofline: tuple[str, ...]
     missing: tuple[str, ...]
 
     def lines(self) -> tuple[str, ...]:
@@ -90,13 +92,19 @@ class PredictorReport:
             f"peak memory: {self.memory or 'not measured'}",
             f"interpolated share of the latency: {self.interpolated_share:.0%}",
         ]
+        if self.roofline:
+            lines.append(f"never measured, by the device's roofline: {', '.join(self.roofline)}")
         if self.missing:
             lines.append(f"never measured, counted as 0: {', '.join(self.missing)}")
         return tuple(lines)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-able data; a noise floor that is not known is null."""
-        content = asdict(self) | {"missing": list(self.missing), "statement": str(self.coverage)}
+        content = asdict(self) | {
+            "roofline": list(self.roofline),
+            "missing": list(self.missing),
+            "statement": str(self.coverage),
+        }
         return content | {"noise_floor": None if math.isnan(self.noise_floor) else self.noise_floor}
 
 
@@ -106,6 +114,7 @@ def evaluate(
     latencies_ms: ArrayLike,
     peak_bytes: ArrayLike | None = None,
     *,
+    blocks: ArrayLike | None = None,
     noise_floor: float = float("nan"),
 ) -> PredictorReport:
     """Compare a predictor with networks that it was not fitted on.
@@ -115,6 +124,7 @@ def evaluate(
         widths: (n, G) widths of the held-out networks, n >= 1.
         latencies_ms: (n,) their measured latencies.
         peak_bytes: (n,) their measured peaks.
+        blocks: (n, B) flags of the blocks that remain in each; all by default.
         noise_floor: median relative difference of two measurements of the same network.
 
     Raises:
@@ -123,7 +133,7 @@ def evaluate(
     measured = np.asarray(latencies_ms, dtype=np.float64)
     if not len(measured) or not (measured > 0).all():
         raise UserError("a predictor is evaluated on at least one network, with positive latencies")
-    prediction = predictor.predict(widths)
+    prediction = predictor.predict(widths, blocks)
     memory = None
     if peak_bytes is not None and predictor.memory.networks:
         memory = Errors.of(prediction.peak_bytes, np.asarray(peak_bytes, dtype=np.float64))
@@ -138,5 +148,6 @@ def evaluate(
         coverage=predictor.coverage,
         memory=memory,
         interpolated_share=float(prediction.interpolated_share.mean()),
+        roofline=prediction.roofline,
         missing=prediction.missing,
     )

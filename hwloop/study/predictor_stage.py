@@ -96,7 +96,7 @@ def fit_predictor(
     share = calibrating / (calibrating + config.table.holdout_networks)
     split = min(calibrating, max(2, round(len(pairs) * share)))
     fitted, held = pairs[:split], pairs[split:]
-    predictor = NetworkPredictor(moves.scalable, table).fit(*_arrays(fitted), seed=config.study.seed)
+    predictor = NetworkPredictor(moves.scalable, table).fit(*_arrays(fitted))
     report = evaluate(predictor, *_arrays(held), noise_floor=noise_floor(list(measured.values()))).to_dict()
     networks = _holdout(predictor, moves.space, held)
     predictor.save(study.path("predictor.json"))

@@ -16,7 +16,10 @@ from tests.benchmarks import (
     boards,
     cost,
     pairs,
+    predict_speed,
     prediction,
+    regret,
+    spaces,
     ssh_connect,
     staircase,
     surgery,
@@ -33,7 +36,10 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
     "boards": boards.main,
     "cost": cost.main,
     "pairs": pairs.main,
+    "predict-speed": predict_speed.main,
     "prediction": prediction.main,
+    "regret": regret.main,
+    "spaces": spaces.main,
     "ssh-connect": ssh_connect.main,
     "staircase": staircase.main,
     "surgery": surgery.main,
@@ -44,7 +50,7 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
     "zoo": zoo.main,
 }
 #: Take ten minutes and more of a machine on which nothing else runs: by name only.
-LONG = ("boards", "pairs", "staircase", "transfer", "trust", "tvm-ratio", "zoo")
+LONG = ("boards", "pairs", "regret", "spaces", "staircase", "transfer", "trust", "tvm-ratio", "zoo")
 
 
 def main() -> None:

@@ -202,3 +202,14 @@ def test_layers_sort_and_serve_as_dictionary_keys():
     layers = [Layer.parse(f"linear 1x{width}>1x4 float32") for width in (3, 1, 2)]
     assert [layer.in_channels for layer in sorted(layers)] == [1, 2, 3]
     assert len({*layers, Layer.parse(layers[0].key)}) == 3
+
+
+def test_a_linear_layer_works_along_its_last_axis_whatever_the_rank():
+    layer = Layer.parse("linear 1x7x7x96>1x7x7x384 bias float32")  # on channels-last maps
+    assert (layer.in_channels, layer.out_channels) == (96, 384)
+    assert layer.macs == 7 * 7 * 96 * 384
+    assert layer.parameters == 96 * 384 + 384
+    assert layer.resized((48,), 200).key == "linear 1x7x7x48>1x7x7x200 bias float32"
+    assert Layer.parse("linear 5>3 float32").macs == 15
+    with pytest.raises(ModelError, match="at least one axis"):
+        Layer.parse("linear ()>() float32")

@@ -279,3 +279,26 @@ def test_a_graph_that_does_not_fit_together_is_refused(nodes, outputs, reason):
 def test_a_node_must_get_the_shape_that_its_layer_takes():
     with pytest.raises(ModelError, match=r"b expects \(1, 5\) where a gives \(1, 4\)"):
         Network((plain("a", "relu 1x4>1x4 float32", -1), plain("b", "relu 1x5>1x5 float32", 0)), ((1, 4),), (1,))
+
+
+def test_a_linear_layer_on_channels_last_maps_counts_its_features_and_keeps_its_width():
+    network = Network(
+        (
+            conv("stem", -1, (1, 3, 4, 4), 8),
+            plain("last", 'transpose 1x8x4x4>1x4x4x8 float32 detail="perm=0,2,3,1"', 0),
+            plain("mix", "linear 1x4x4x8>1x4x4x6 bias float32", 1),
+            plain("after", "relu 1x4x4x6>1x4x4x6 float32", 2),
+        ),
+        ((1, 3, 4, 4),),
+        (3,),
+    )
+    scalable = ScalableNetwork(network, [])
+    macs = 16 * 8 * 3 * 9 + 16 * 8 * 6
+    assert network.macs == macs
+    assert_agreement(scalable, [()])
+    assert scalable.macs([()]).tolist() == [macs]
+    assert network.resized({}) == network
+    with pytest.raises(ModelError, match="mix reads the last of 4 axes"):
+        network.resized({"mix": 3})
+    with pytest.raises(ModelError, match="stem"):
+        network.resized({"stem": 4})

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hwloop.errors import UserError
 from hwloop.predictors import Coverage
-from hwloop.predictors.conformal import conformal_rank, coverage_of, jackknife_plus, split_half_width
+from hwloop.predictors.conformal import FOLDS, conformal_rank, coverage_of, folds, jackknife_plus
 
 
 @pytest.mark.parametrize(
@@ -20,16 +20,16 @@ def test_the_rank_is_the_small_sample_quantile(count: int, nominal: float, rank:
 
 
 def test_with_too_few_residuals_the_widest_is_used_and_said() -> None:
-    coverage = coverage_of(0.9, "split", 5)
+    coverage = coverage_of(0.9, "jackknife+", 5)
     assert coverage.widest
-    assert coverage.guaranteed == pytest.approx(5 / 6)
+    assert coverage.guaranteed == pytest.approx(2 * 5 / 6 - 1)
     assert "too few networks for it, the widest residual is used" in str(coverage)
-    assert split_half_width(np.array([0.1, -0.4, 0.2]), 0.9) == 0.4
+    low, high = jackknife_plus(np.ones((3, 1)), np.array([0.1, 0.4, 0.2]), np.ones(1), 0.9)
+    assert (low[0], high[0]) == pytest.approx((0.6, 1.4))
 
 
 def test_enough_residuals_promise_the_nominal_coverage() -> None:
-    assert coverage_of(0.9, "split", 30) == Coverage(0.9, "split", 30, 0.9, False)
-    assert coverage_of(0.9, "jackknife+", 30).guaranteed == pytest.approx(0.8)
+    assert coverage_of(0.9, "jackknife+", 30) == Coverage(0.9, "jackknife+", 30, pytest.approx(0.8), False)
 
 
 def test_nothing_measured_promises_nothing() -> None:
@@ -40,31 +40,34 @@ def test_nothing_measured_promises_nothing() -> None:
 @pytest.mark.parametrize("nominal", [0.0, 1.0, -0.1, 90.0])
 def test_a_coverage_outside_zero_and_one_is_refused(nominal: float) -> None:
     with pytest.raises(UserError, match="between 0 and 1"):
-        coverage_of(nominal, "split", 10)
+        coverage_of(nominal, "jackknife+", 10)
 
 
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=40), st.floats(0.5, 0.99))
-def test_the_half_width_covers_the_promised_share_of_its_own_residuals(residuals: list[float], nominal: float) -> None:
-    values = np.array(residuals)
-    width = split_half_width(values, nominal)
-    assert width in values
-    assert (values <= width).mean() >= min(nominal, len(values) / (len(values) + 1))
-
-
-def test_split_intervals_cover_at_least_the_nominal_share_on_average() -> None:
+def test_intervals_of_equal_predictions_cover_at_least_the_nominal_share_on_average() -> None:
     rng = np.random.default_rng(0)
-    covered = [
-        (np.abs(rng.standard_t(3, 50)) <= split_half_width(rng.standard_t(3, 30), 0.9)).mean() for _ in range(400)
-    ]
+    covered = []
+    for _ in range(400):
+        residuals = np.abs(rng.standard_t(3, 30)) / 20
+        low, high = jackknife_plus(np.ones((30, 1)), residuals, np.ones(1), 0.9)
+        new = 1 + rng.standard_t(3, 50) / 20
+        covered.append(((low <= new) & (new <= high)).mean())
     assert 0.89 <= float(np.mean(covered)) <= 0.93
 
 
-def test_the_jackknife_interval_matches_its_definition() -> None:
+def test_the_interval_matches_its_definition_and_goes_with_the_spread() -> None:
     rng = np.random.default_rng(2)
-    predictions, residuals = rng.uniform(1, 2, (19, 5)), rng.uniform(0, 0.2, 19)
-    low, high = jackknife_plus(predictions, residuals, 0.9)
+    predictions, residuals, spreads = rng.uniform(1, 2, (19, 5)), rng.uniform(0, 2, 19), rng.uniform(0.01, 0.1, 5)
+    low, high = jackknife_plus(predictions, residuals, spreads, 0.9)
     for column in range(5):
-        lows = sorted(predictions[:, column] * (1 - residuals))
-        highs = sorted(predictions[:, column] * (1 + residuals))
+        lows = sorted(predictions[:, column] * (1 - residuals * spreads[column]))
+        highs = sorted(predictions[:, column] * (1 + residuals * spreads[column]))
         assert low[column] == lows[1]  # floor(0.1 * 20) = 2nd smallest
         assert high[column] == highs[17]  # ceil(0.9 * 20) = 18th smallest
+
+
+@given(st.integers(1, 60))
+def test_every_network_is_in_one_fold(count: int) -> None:
+    parts = folds(count)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(count))
+    assert len(parts) == min(FOLDS, count)
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
