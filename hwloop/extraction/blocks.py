@@ -85,7 +85,7 @@ class _Removal:
 
     def __init__(self, graph: Graph, units: Sequence[Unit], branches: Sequence[Branch], rules: FusionRules) -> None:
         self._graph, self._units, self._rules = graph, units, rules
-        self._cuts = _cuts(units, branches)
+        self._cuts = _cuts(units, graph.outputs, branches)
         self._names = [branch.name for branch in branches]
         self._network, self._fused = self._executed(())
         self._made = {unit.output: at for at, unit in enumerate(self._fused)}
@@ -104,8 +104,11 @@ class _Removal:
                 if self._agrees(blocks, alternatives, order[start:stop]):
                     break
                 known = {(each.instead_of, each.nodes) for each in alternatives if each.removed < {*order[start:stop]}}
-                found, _ = self._difference(tuple(order[start:stop]))
+                found, both = self._difference(tuple(order[start:stop]))
                 alternatives += [each for each in found if (each.instead_of, each.nodes) not in known]
+                left = {name for block in blocks if block.name in order[start:stop] for name in block.vanishing}
+                idle = [name for name in both.vanishing if name not in left]
+                alternatives += [Alternative(name, frozenset(order[start:stop]), ()) for name in idle]
         self._probe(blocks, alternatives)
         return BlockNetwork(self._network, tuple(blocks), tuple(alternatives))
 
@@ -138,6 +141,7 @@ class _Removal:
             if at not in gone
         ]
         outputs = tuple(_followed(output, moved) for output in self._graph.outputs)
+        units = _needed(units, outputs)
         fused = fuse(units, outputs, self._rules)
         return assemble(fused, replace(self._graph, outputs=outputs)), fused
 
@@ -231,27 +235,38 @@ class _Cut:
     moved: Mapping[str, str]
 
 
-def _cuts(units: Sequence[Unit], branches: Sequence[Branch]) -> dict[str, _Cut]:
+def _cuts(units: Sequence[Unit], outputs: Sequence[str], branches: Sequence[Branch]) -> dict[str, _Cut]:
     made = {unit.output: at for at, unit in enumerate(units)}
     inputs = [[made.get(source, -1) for source in unit.inputs] for unit in units]
     sums = [at for at, unit in enumerate(units) if unit.layer.op == "add" and len(unit.inputs) == 2]
     found: dict[frozenset[str], tuple[int, int, frozenset[int]]] = {}
-    for fork in find_forks(inputs, sums, ()):
+    for fork in find_forks(inputs, sums, [made[output] for output in outputs if output in made]):
         for side in (0, 1):
-            weighted = {units[at].name for at in fork.between[side] if units[at].layer.op in ("conv", "linear")}
-            found[frozenset(weighted)] = (fork.sum, side, fork.between[side])
+            weighted = {units[at].name for at in fork.cones[side] if units[at].layer.op in ("conv", "linear")}
+            found[frozenset(weighted)] = (fork.sum, side, fork.cones[side])
     cuts = {}
     for branch in branches:
         if branch.layers not in found:
             raise ModelError(f"block {branch.name}: its branch is not found among the exported layers")
-        at, side, between = found[branch.layers]
-        moved, gone = {units[at].output: units[at].inputs[1 - side]}, {at, *between}
+        at, side, cone = found[branch.layers]
+        moved, gone = {units[at].output: units[at].inputs[1 - side]}, {at, *cone}
         for reader, unit in enumerate(units):
             if branch.drops_activation and unit.layer.op == "relu" and unit.inputs == (units[at].output,):
                 moved[unit.output] = units[at].output
                 gone.add(reader)
         cuts[branch.name] = _Cut(at, frozenset(gone), moved)
     return cuts
+
+
+def _needed(units: Sequence[Unit], outputs: Sequence[str]) -> list[Unit]:
+    """The units whose results something reads: what only removed blocks shared is idle without all of them."""
+    read = set(outputs)
+    kept = []
+    for unit in reversed(units):
+        if unit.output in read:
+            read.update(unit.inputs)
+            kept.append(unit)
+    return kept[::-1]
 
 
 def _followed(tensor: str, moved: Mapping[str, str]) -> str:

@@ -11,27 +11,28 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Fork:
-    """A sum of two operands that are computed from one tensor, and on nothing else.
+    """A sum of two operands of which one is computed from the other, or both from one tensor.
 
     Operations are numbered in topological order.
 
     Attributes:
-        at: the operation whose result both operands are computed from; -1: before all operations.
         sum: the operation that adds them.
-        operands: the operations that make them; one of them may be `at` itself, which is then an identity shortcut.
-        between: for each operand, the operations from `at` (not included) to the operand.
-        closed: for each operand, whether only the sum and operations of the same path read what lies on the path.
+        operands: the operations that make them; -1 is the network's input.
+        identity: which of the two the other one is computed from; None: both are computed from a third tensor, by
+            operations that have none in common.
+        paths: for each operand, the operations from where the two part to the operand; constants among them.
+        cones: for each operand, the operations that nothing needs if the sum is replaced by the other operand.
     """
 
-    at: int
     sum: int
     operands: tuple[int, int]
-    between: tuple[frozenset[int], frozenset[int]]
-    closed: tuple[bool, bool]
+    identity: int | None
+    paths: tuple[frozenset[int], frozenset[int]]
+    cones: tuple[frozenset[int], frozenset[int]]
 
 
 def find_forks(inputs: Sequence[Sequence[int]], sums: Collection[int], outputs: Collection[int]) -> tuple[Fork, ...]:
-    """Find every sum whose operands part at one operation and do not touch before they meet.
+    """Find every sum whose operands part at one tensor.
 
     Args:
         inputs: for each operation the operations that it reads, each before it; -1 is the network's input. An operation
@@ -43,24 +44,31 @@ def find_forks(inputs: Sequence[Sequence[int]], sums: Collection[int], outputs: 
         The forks, in the order of their sums.
     """
     dominator = _dominators(inputs)
-    readers: list[list[int]] = [[] for _ in inputs]
+    readers: list[set[int]] = [set() for _ in inputs]
     for at, sources in enumerate(inputs):
         for source in sources:
             if source >= 0:
-                readers[source].append(at)
+                readers[source].add(at)
     found = []
     for total in sorted(sums):
         parting = dominator[total]
-        if len(inputs[total]) != 2 or parting is None:
+        if len(set(inputs[total])) != 2 or parting is None:
             continue
         first, second = inputs[total]
-        between = _between(parting, first, inputs), _between(parting, second, inputs)
-        if between[0] & between[1] or not (between[0] or between[1]):
-            continue
-        closed = [
-            all(set(readers[each]) <= path | {total} and each not in outputs for each in path) for path in between
-        ]
-        found.append(Fork(parting, total, (first, second), between, (closed[0], closed[1])))
+        above = _above(first, inputs), _above(second, inputs)
+        identity = 0 if first in above[1] else 1 if second in above[0] else None
+        if identity is None:
+            common = _above(parting, inputs)
+            paths = above[0] - common, above[1] - common
+            if paths[0] & paths[1] or -1 in paths[0] | paths[1]:
+                continue
+        else:
+            paths = above[0] - above[1], above[1] - above[0]
+        cones = (
+            _cone(first, total, inputs, readers, outputs),
+            _cone(second, total, inputs, readers, outputs),
+        )
+        found.append(Fork(total, (first, second), identity, paths, cones))
     return tuple(found)
 
 
@@ -85,14 +93,29 @@ def _meet(one: int, other: int, dominator: Sequence[int | None]) -> int:
     return one
 
 
-def _between(at: int, operand: int, inputs: Sequence[Sequence[int]]) -> frozenset[int]:
-    """What is computed after `at` on the way to an operand, the operand included; constants on the way too."""
+def _above(operation: int, inputs: Sequence[Sequence[int]]) -> frozenset[int]:
+    """An operation and all that it is computed from, the network's input (-1) and constants included."""
     found: set[int] = set()
-    waiting = [operand]
+    waiting = [operation]
     while waiting:
         each = waiting.pop()
-        if each == at or each in found or each < 0:
-            continue
-        found.add(each)
-        waiting.extend(inputs[each])
+        if each not in found:
+            found.add(each)
+            waiting.extend(inputs[each] if each >= 0 else ())
+    return frozenset(found)
+
+
+def _cone(
+    operand: int,
+    total: int,
+    inputs: Sequence[Sequence[int]],
+    readers: Sequence[Collection[int]],
+    outputs: Collection[int],
+) -> frozenset[int]:
+    """What only one operand of a sum needs."""
+    found: set[int] = set()
+    for each in sorted(_above(operand, inputs), reverse=True):
+        needed = {total} if each == operand else found
+        if each >= 0 and each not in outputs and set(readers[each]) <= needed:
+            found.add(each)
     return frozenset(found)

@@ -69,18 +69,24 @@ class _Finder:
         self._found: list[tuple[str, RemovableBlock | str, frozenset[int]]] = []  # name, block or reason, its branch
 
     def take(self, fork: Fork) -> None:
-        weights = [len(self._layers(path)) for path in fork.between]
-        if weights[0] == weights[1]:
-            return  # two branches of equal weight, or a sum without any: no residual block
-        branch = 0 if weights[0] > weights[1] else 1
-        name = self._layers(fork.between[branch])[0]
-        owner = self._owner(fork)
-        if owner.path:
-            name = owner.path
+        branch = self._branch(fork)
+        if branch is None:
+            return
+        owner = self._owner(fork, branch)
+        name = owner.path or (self._layers(fork.cones[branch]) or self._layers(fork.paths[branch]))[0]
         try:
-            self._found.append((name, self._block(fork, branch, owner, name), fork.between[branch]))
+            self._found.append((name, self._block(fork, branch, owner, name), fork.cones[branch]))
         except _FixedError as reason:
-            self._found.append((name, str(reason), fork.between[branch]))
+            self._found.append((name, str(reason), fork.cones[branch]))
+
+    def _branch(self, fork: Fork) -> int | None:
+        """Which operand could go: what is computed from the other, else what has more layers; None: neither."""
+        weights = [len(self._layers(path)) for path in fork.paths]
+        if fork.identity is not None:
+            return 1 - fork.identity if weights[1 - fork.identity] else None
+        if weights[0] == weights[1]:
+            return None
+        return 0 if weights[0] > weights[1] else 1
 
     def named(self) -> tuple[tuple[RemovableBlock, ...], tuple[FixedBlock, ...]]:
         """Return what was found, named without doubt, no block inside another's branch lost."""
@@ -100,9 +106,9 @@ class _Finder:
 
     def _block(self, fork: Fork, branch: int, owner: Call, name: str) -> RemovableBlock:
         symbolic = self._symbolic
-        gone, total = fork.between[branch], symbolic.nodes[fork.sum]
+        gone, total = fork.cones[branch], symbolic.nodes[fork.sum]
         kept = total.all_input_nodes[1 - branch]
-        if not fork.closed[branch]:
+        if not self._layers(gone) or (fork.identity is None and gone != fork.paths[branch]):
             raise _FixedError("what its branch computes is read elsewhere too")
         if owner.source is None or (owner.path and owner.result is None):
             raise _FixedError(f"{owner.path or 'the network'} takes or gives more than one tensor")
@@ -121,9 +127,10 @@ class _Finder:
         layers = tuple(path for path in branch_modules if isinstance(symbolic.modules[path], _ConvNd | nn.Linear))
         return RemovableBlock(name, owner.path, total.name, kept.name, branch_modules, layers, silenced, drops)
 
-    def _owner(self, fork: Fork) -> Call:
+    def _owner(self, fork: Fork, branch: int) -> Call:
         """The innermost call that computes the whole block."""
-        whole = {*fork.between[0], *fork.between[1], fork.sum}
+        shortcut = fork.paths[1 - branch] if fork.identity is None else ()
+        whole = {*fork.cones[branch], *shortcut, fork.sum}
         constants = {at for at in whole if self._symbolic.nodes[at].op == "get_attr"}
         inner, outer = min(whole - constants), max(whole)
         for call in self._symbolic.calls:  # inner calls come first

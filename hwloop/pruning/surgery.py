@@ -116,8 +116,9 @@ class SurgeryPlan:
         substitutes = {id(self._modules[path]): remainder for path, remainder in remainders.items()}
         twin, memo = copied(self.module, replaced, substitutes)
         for follower, indices in zip(followers, kept, strict=True):
-            if follower.side != "parameter":
-                _set_attributes(memo[id(self._modules[follower.target])], follower.side, len(indices))
+            layer = memo.get(id(self._modules[follower.target])) if follower.side != "parameter" else None
+            if layer is not None:  # else only removed blocks need it
+                _set_attributes(layer, follower.side, len(indices))
         return twin
 
     def _masks(self, widths: Sequence[int]) -> list[Tensor]:

@@ -127,6 +127,13 @@ class _Trial:
             self._randomise(input_shape)
         self._images = torch.randn(_BATCH, *input_shape, generator=self._generator)
         self._full = self._outputs(self._network)
+        # Deep networks with maps of one pixel amplify rounding a thousandfold: in double precision none is left of it.
+        precise, images = copy.deepcopy(self._network).double(), self._images
+        try:
+            self._images = images.double()
+            self._full, self._network = self._outputs(precise), precise
+        except RuntimeError:  # a forward function that insists on single precision
+            self._images = images
 
     def reason(
         self, groups: Sequence[ChannelGroup], widths: Sequence[int], removed: Sequence[RemovableBlock] = ()

@@ -197,4 +197,5 @@ def test_the_adapted_resnet20_keeps_its_accuracy_on_cifar(shared_data: Path) -> 
     space = pruning_space(network, data.input_shape)
     judge = ErrorJudge(plan_surgery(network, space), data.train, data.test)
     assert judge.error(space.base).error < 0.16
-    assert judge.error(space.base).error < judge.error([max(1, w // 8) for w in space.base]).error
+    thin = space.candidate([max(1, width // 8) for width in space.base.widths])
+    assert judge.error(space.base).error < judge.error(thin).error
