@@ -22,6 +22,7 @@ _NETWORKS = [
     "lenet5",
     "resnet8-pad",
     "resnet20-projection",
+    "mobilenet_v2",
     "vgg16_bn",
 ]
 _ATTRIBUTES = ("out_channels", "in_channels", "groups", "out_features", "in_features", "num_features", "num_parameters")
