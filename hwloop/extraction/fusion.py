@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from hwloop.extraction.unit import Unit, count_uses
-from hwloop.layers import ACTIVATIONS, Layer
+from hwloop.layers import ACTIVATIONS, OPS, Layer
+from hwloop.layers.widths import reshape_factor
 
 ALIGNMENT = 4
 """onnxruntime reorders a tensor into blocks only if its channels are a multiple of this."""
@@ -128,7 +129,8 @@ def fuse(units: Sequence[Unit], outputs: Sequence[str], rules: FusionRules) -> l
     Returns:
         The fused units in execution order.
     """
-    fused = _absorb_all(units, outputs, _fold_constant)
+    fused = _absorb_all(units, outputs, _join_views)
+    fused = _absorb_all(fused, outputs, _fold_constant)
     fused = _absorb_all(fused, outputs, lambda unit, consumer: _activate(unit, consumer, rules))
     if rules.scaled_products:
         fused = _scale_products(fused, outputs)
@@ -158,6 +160,15 @@ def _absorb_all(units: Sequence[Unit], outputs: Sequence[str], absorb: _Absorb) 
         position[unit.output] = len(result)
         result.append(unit)
     return result
+
+
+def _join_views(unit: Unit, consumer: Unit) -> Unit | None:
+    """Two reshapes that together leave the channels what they are, as of a gate that gets its map's two axes."""
+    first, second = unit.layer, consumer.layer
+    views = OPS[first.op].view and OPS[second.op].view and first.dtype == second.dtype
+    if views and len(first.output_shape) == 3 and reshape_factor(first.input_shapes[0], second.output_shape) == 1:
+        return unit.absorb(consumer, op="reshape", output_shape=second.output_shape)
+    return None
 
 
 def _fold_constant(unit: Unit, consumer: Unit) -> Unit | None:

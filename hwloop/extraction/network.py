@@ -40,10 +40,8 @@ def network_from_onnx(
     Raises:
         ModelError: the model cannot be read, or its inputs have no fixed shape apart from the batch.
     """
-    graph = read_graph(model, batch)
-    parts = join_compounds(graph)
-    units = [_with_sources(unit, parts) for node in graph.nodes for unit in translate(node, graph)]
-    return _assemble(fuse(units, graph.outputs, rules), graph)
+    graph, units = units_of(model, batch)
+    return assemble(fuse(units, graph.outputs, rules), graph)
 
 
 def network_from_torch(
@@ -64,11 +62,23 @@ def network_from_torch(
     return network_from_onnx(export_onnx(module, input_shape, fold=False), rules=rules)
 
 
+def units_of(model: bytes | Path | onnx.ModelProto, batch: int = 1) -> tuple[Graph, list[Unit]]:
+    """The layers of an ONNX model before any is fused, and the graph that they are from; see `network_from_onnx`."""
+    graph = read_graph(model, batch)
+    parts = join_compounds(graph)
+    return graph, [_with_sources(unit, parts) for node in graph.nodes for unit in translate(node, graph)]
+
+
 def _with_sources(unit: Unit, parts: dict[str, tuple[str, ...]]) -> Unit:
     return replace(unit, sources=parts[unit.output]) if unit.output in parts else unit
 
 
-def _assemble(units: Sequence[Unit], graph: Graph) -> Network:
+def assemble(units: Sequence[Unit], graph: Graph) -> Network:
+    """The network of fused units: tensors get numbers, names become unique.
+
+    Raises:
+        ModelError: there are no units.
+    """
     if not units:
         raise ModelError("the ONNX model computes nothing from its input")
     index = {name: -1 - at for at, name in enumerate(graph.inputs)}

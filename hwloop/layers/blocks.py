@@ -48,7 +48,7 @@ class Alternative:
         removed: names of the blocks that must all be removed. Where two alternatives of a node apply, the one with
             more of them does.
         nodes: executed in the place of the node; the last makes the node's tensor. Inputs are numbered as in the base
-            network; `len(network.nodes) + j` is what `nodes[j]` makes.
+            network; `len(network.nodes) + j` is what `nodes[j]` makes. None: nothing reads the node's tensor then.
     """
 
     instead_of: str
@@ -91,7 +91,7 @@ class Variants:
         for number, alternative in enumerate(self.alternatives):
             at = self._index[alternative.instead_of]
             self._columns.append(range(len(nodes), len(nodes) + len(alternative.nodes)))
-            private = range(self.count, self.count + len(alternative.nodes) - 1)
+            private = range(self.count, self.count + max(0, len(alternative.nodes) - 1))
             made = (*private, offset + at)
             for position, node in enumerate(alternative.nodes):
                 nodes.append(node)
@@ -206,7 +206,7 @@ class Variants:
                 )
         for alternative in self.alternatives:
             unknown = [name for name in alternative.removed if name not in self._block_index]
-            if alternative.instead_of not in self._index or unknown or not alternative.nodes:
+            if alternative.instead_of not in self._index or unknown:
                 raise ModelError(
                     f"an alternative for {alternative.instead_of!r} without {', '.join(sorted(alternative.removed))} "
                     "does not fit the network and its blocks"

@@ -49,7 +49,8 @@ class ScalableNetwork:
         Args:
             network: the network at its base widths.
             groups: `groups[g]` holds the names of the convolution and linear nodes whose output channels are group
-                g. A name may be in one group only; nodes in no group keep their width.
+                g. A name stands for all nodes of that module ("conv", "conv#2"), and may be in one group only; nodes in
+                no group keep their width.
             blocks: what may be left out.
             alternatives: what stands in for nodes when blocks are left out.
 
@@ -58,7 +59,7 @@ class ScalableNetwork:
                 can differ (a residual sum whose operands are in different groups; a block and its replacement).
         """
         self.network = network
-        self.groups = tuple(tuple(group) for group in groups)
+        self.groups = tuple(_with_repetitions(network, group) for group in groups)
         self.base_widths: IntArray = np.array([_base_width(network, group) for group in self.groups], np.int64)
         self._variants = Variants(network, blocks, alternatives)
         self.blocks, self.alternatives = self._variants.blocks, self._variants.alternatives
@@ -247,6 +248,13 @@ class ScalableNetwork:
 
 
 _WEIGHTED = ("conv", "linear")
+
+
+def _with_repetitions(network: Network, group: Collection[str]) -> tuple[str, ...]:
+    """The names of a group, and of the other nodes that execute the same modules."""
+    wanted = set(group)
+    again = [node.name for node in network.nodes if node.name not in wanted and node.name.split("#")[0] in wanted]
+    return (*group, *again)
 
 
 def _base_width(network: Network, group: Collection[str]) -> int:

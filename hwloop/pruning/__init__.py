@@ -1,5 +1,7 @@
-"""Pruning: the space of widths, surgery, and the judge of pruned networks."""
+"""Pruning: the space of widths and blocks, surgery, and the judge of pruned networks."""
 
+from hwloop.pruning.blocks import FixedBlock, RemovableBlock
+from hwloop.pruning.candidate import Candidate
 from hwloop.pruning.criteria import Criterion, l1_scores
 from hwloop.pruning.evaluation import ErrorEstimate, ErrorJudge, wilson_interval
 from hwloop.pruning.folding import fold, foldable_pairs
@@ -7,19 +9,21 @@ from hwloop.pruning.groups import ChannelGroup, Coupling, FixedGroup
 from hwloop.pruning.masking import masked
 from hwloop.pruning.ordering import channel_order, plan_surgery, rebuild
 from hwloop.pruning.recalibration import recalibrate
-from hwloop.pruning.space import PruningSpace, Widths, pruning_space
+from hwloop.pruning.space import PruningSpace, pruning_space
 from hwloop.pruning.surgery import SurgeryPlan
 
 __all__ = [
+    "Candidate",
     "ChannelGroup",
     "Coupling",
     "Criterion",
     "ErrorEstimate",
     "ErrorJudge",
+    "FixedBlock",
     "FixedGroup",
     "PruningSpace",
+    "RemovableBlock",
     "SurgeryPlan",
-    "Widths",
     "channel_order",
     "fold",
     "foldable_pairs",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from hwloop.datasets import ImageSet
 from hwloop.errors import ModelError
+from hwloop.pruning.candidate import Candidate
 from hwloop.pruning.folding import fold, foldable_pairs
 from hwloop.pruning.recalibration import recalibrate
 from hwloop.pruning.surgery import SurgeryPlan
@@ -54,7 +55,7 @@ def wilson_interval(errors: int, n: int) -> tuple[float, float]:
 class ErrorJudge:
     """Estimates the error of candidates: slice, recalibrate, fold, evaluate on held-out images.
 
-    The same widths give the same estimate on one machine; it is kept, so asking again costs nothing (and a base
+    The same candidate gives the same estimate on one machine; it is kept, so asking again costs nothing (and a base
     network whose weights have changed needs a new judge). Batch
     normalisations are measured anew on a fixed subset of the training images; the evaluation runs with folded batch
     normalisations, channels last, in bfloat16 where the processor has it in hardware, else in float32.
@@ -111,29 +112,28 @@ class ErrorJudge:
         self._pairs = foldable_pairs(plan.module, validation.images.shape[1:])
         self._threads = threads
         self._clock = clock
-        self._known: dict[tuple[int, ...], ErrorEstimate] = {}
+        self._known: dict[Candidate, ErrorEstimate] = {}
 
     @property
     def dtype(self) -> str:
         """Return what the evaluation multiplies in: "float32" or "bfloat16"."""
         return str(self._dtype).removeprefix("torch.")
 
-    def error(self, widths: Sequence[int]) -> ErrorEstimate:
+    def error(self, candidate: Candidate) -> ErrorEstimate:
         """Return the estimate of a candidate; asked twice, it is evaluated once.
 
         Raises:
-            ModelError: The widths are not those of a candidate, or the network fails on the images.
+            ModelError: The widths or blocks are not those of the network, or it fails on the images.
         """
-        key = tuple(int(width) for width in widths)
-        if key not in self._known:
-            self._known[key] = self.evaluate(key)
-        return self._known[key]
+        if candidate not in self._known:
+            self._known[candidate] = self.evaluate(candidate)
+        return self._known[candidate]
 
-    def evaluate(self, widths: Sequence[int]) -> ErrorEstimate:
+    def evaluate(self, candidate: Candidate) -> ErrorEstimate:
         """Estimate anew, whatever is known already; see `error`."""
         started = self._clock()
         with torch_threads(self._threads):
-            network = self._calibrated(widths)
+            network = self._calibrated(candidate)
             fold(network, self._pairs)
             network.to(dtype=self._dtype)
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in the stubs
@@ -144,15 +144,15 @@ class ErrorJudge:
         low, high = wilson_interval(errors, n)
         return ErrorEstimate(errors / n, errors, n, low, high, self._clock() - started)
 
-    def calibrated(self, widths: Sequence[int]) -> nn.Module:
+    def calibrated(self, candidate: Candidate) -> nn.Module:
         """Return a candidate as it is judged, before folding: sliced, its batch normalisations recalibrated."""
         with torch_threads(self._threads):
-            network = self._calibrated(widths)
+            network = self._calibrated(candidate)
         network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # missing in the stubs
         return network
 
-    def _calibrated(self, widths: Sequence[int]) -> nn.Module:
-        network = self._plan.apply(widths).eval()
+    def _calibrated(self, candidate: Candidate) -> nn.Module:
+        network = self._plan.apply(candidate).eval()
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
         try:
             recalibrate(network, self._batches)

@@ -64,11 +64,14 @@ def fold(module: nn.Module, pairs: Sequence[tuple[str, str]]) -> None:
 
     Args:
         module: the network, which is put into evaluation mode.
-        pairs: as `foldable_pairs` found them; each batch normalisation becomes an identity.
+        pairs: as `foldable_pairs` found them; each batch normalisation becomes an identity. Those of removed blocks
+            are passed over.
     """
     module.eval()
     modules = dict(module.named_modules())
     for convolution_path, normalisation_path in pairs:
+        if normalisation_path not in modules:
+            continue
         convolution, normalisation = modules[convolution_path], modules[normalisation_path]
         assert isinstance(convolution, _ConvNd)  # what foldable_pairs promises
         assert isinstance(normalisation, _BatchNorm)

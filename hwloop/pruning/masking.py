@@ -8,12 +8,18 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from hwloop.pruning.blocks import RemovableBlock
 from hwloop.pruning.groups import ChannelGroup, Coupling
 
 
 @contextmanager
-def masked(module: nn.Module, groups: Sequence[ChannelGroup], kept: Mapping[str, Sequence[int]]) -> Iterator[nn.Module]:
-    """Silence the channels that are not kept, inside the block.
+def masked(
+    module: nn.Module,
+    groups: Sequence[ChannelGroup],
+    kept: Mapping[str, Sequence[int]],
+    removed: Sequence[RemovableBlock] = (),
+) -> Iterator[nn.Module]:
+    """Silence the channels that are not kept, and the branches that are removed, inside the `with` block.
 
     The outputs of the groups' roots, and of the batch normalisations and depthwise convolutions that follow them,
     are multiplied by zero; parameters outside layers are zeroed and given back.
@@ -22,6 +28,7 @@ def masked(module: nn.Module, groups: Sequence[ChannelGroup], kept: Mapping[str,
         module: the full network.
         groups: whose channels are silenced.
         kept: by group name, the channels that stay.
+        removed: the blocks whose branches add nothing but zeros.
     """
     modules = dict(module.named_modules())
     parameters = dict(module.named_parameters())
@@ -44,6 +51,7 @@ def masked(module: nn.Module, groups: Sequence[ChannelGroup], kept: Mapping[str,
                 else:
                     layer = modules[coupling.target]
                     hooks.append(layer.register_forward_hook(_silencer(factor, isinstance(layer, nn.Linear))))
+        hooks += [modules[block.silenced].register_forward_hook(_zeros) for block in removed]
         yield module
     finally:
         for hook in hooks:
@@ -56,6 +64,10 @@ def _factor(coupling: Coupling, stays: Tensor) -> Tensor:
     """Return 1 for each local index that stays or is not of the group, 0 for the others."""
     channels = torch.tensor(coupling.channels, dtype=torch.long)
     return torch.where(channels >= 0, stays[channels.clamp(min=0)], torch.ones(())).float()
+
+
+def _zeros(_module: nn.Module, _inputs: object, outputs: Tensor) -> Tensor:
+    return torch.zeros_like(outputs)
 
 
 def _silencer(factor: Tensor, last: bool) -> Callable[[nn.Module, object, Tensor], Tensor]:

@@ -54,7 +54,7 @@ def plan_surgery(module: nn.Module, space: PruningSpace, criterion: Criterion = 
     Raises:
         ModelError: The space is of another network, or the criterion fails.
     """
-    return SurgeryPlan(module, space.groups, channel_order(module, space.groups, criterion))
+    return SurgeryPlan(module, space.groups, channel_order(module, space.groups, criterion), space.blocks)
 
 
 def rebuild(module: nn.Module, space: PruningSpace, order: dict[str, Sequence[int]], text: str) -> nn.Module:
@@ -73,4 +73,4 @@ def rebuild(module: nn.Module, space: PruningSpace, order: dict[str, Sequence[in
         UserError: The text is no candidate of the space.
         ModelError: Space or order are of another network.
     """
-    return SurgeryPlan(module, space.groups, order).apply(space.parse(text))
+    return SurgeryPlan(module, space.groups, order, space.blocks).apply(space.parse(text))

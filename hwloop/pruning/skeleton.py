@@ -10,7 +10,7 @@ import copy
 from collections import OrderedDict
 from collections.abc import Mapping
 from functools import lru_cache
-from types import BuiltinFunctionType, FunctionType
+from types import BuiltinFunctionType, FunctionType, MappingProxyType
 from typing import Any
 
 import torch
@@ -33,20 +33,27 @@ _UNCHANGEABLE = frozenset(
         torch.dtype,
     }
 )
+_NOTHING: Mapping[int, nn.Module] = MappingProxyType({})
 _CONTAINERS = frozenset({dict, list, set, tuple, OrderedDict})
 
 
-def copied(module: nn.Module, replaced: Mapping[int, Tensor]) -> tuple[nn.Module, dict[int, Any]]:
+def copied(
+    module: nn.Module, replaced: Mapping[int, Tensor], substitutes: Mapping[int, nn.Module] = _NOTHING
+) -> tuple[nn.Module, dict[int, Any]]:
     """Copy a network.
 
     Args:
         module: the network; left untouched.
         replaced: by `id` of a tensor of the network, what stands in its place in the copy.
+        substitutes: by `id` of a module of the network, the module whose copy stands in its place; it may hold modules
+            of the network.
 
     Returns:
         The copy, and a mapping from `id` of each original module to its copy.
     """
     memo: dict[int, Any] = dict(replaced)
+    for owner, substitute in substitutes.items():
+        memo[owner] = _module(substitute, memo)
     return _module(module, memo), memo
 
 

@@ -12,7 +12,10 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from hwloop.errors import ModelError
+from hwloop.pruning.blocks import RemovableBlock
+from hwloop.pruning.candidate import Candidate
 from hwloop.pruning.groups import ChannelGroup, Coupling
+from hwloop.pruning.remainder import Remainders
 from hwloop.pruning.skeleton import copied
 from hwloop.pruning.tracing import is_depthwise
 
@@ -33,7 +36,7 @@ class _Follower:
 
 
 class SurgeryPlan:
-    """Knows what to slice for any widths of a network's groups.
+    """Knows what to slice and what to leave out for any candidate of a network.
 
     The weights are read from the base network at each `apply`; it is never changed. Kept channels stay in their
     original order, so the result equals torch-pruning's own surgery bit for bit.
@@ -41,17 +44,26 @@ class SurgeryPlan:
     Attributes:
         module: the base network.
         groups: in the order of the widths.
+        blocks: that can be left out.
         order: by group name, the channels in the order of their importance. JSON-able; with it, the base weights and
             a candidate's text a network is rebuilt.
     """
 
-    def __init__(self, module: nn.Module, groups: Sequence[ChannelGroup], order: Order) -> None:
-        """Prepare the index maps.
+    def __init__(
+        self,
+        module: nn.Module,
+        groups: Sequence[ChannelGroup],
+        order: Order,
+        blocks: Sequence[RemovableBlock] = (),
+    ) -> None:
+        """Prepare the index maps, and trace what remains without blocks.
 
         Raises:
             ModelError: An order that is no permutation of its group, or breaks the alignment that a grouped
-                convolution needs; or groups of another network.
+                convolution needs; or groups or blocks of another network.
         """
+        self.blocks = tuple(blocks)
+        self._remainders = Remainders(module, self.blocks)
         self.module = module
         self.groups = tuple(groups)
         self.order = {group.name: _checked_order(group, order) for group in self.groups}
@@ -63,43 +75,50 @@ class SurgeryPlan:
         for follower in self._followers:
             self._check(follower)
 
-    def kept(self, widths: Sequence[int]) -> dict[str, tuple[int, ...]]:
-        """Return, by group name, the channels that these widths keep, ascending.
+    def kept(self, candidate: Candidate) -> dict[str, tuple[int, ...]]:
+        """Return, by group name, the channels that a candidate's widths keep, ascending.
 
         Raises:
             ModelError: See `apply`.
         """
-        masks = self._masks(widths)
+        masks = self._masks(candidate.widths)
         return {
             group.name: tuple(torch.nonzero(mask).flatten().tolist())
             for group, mask in zip(self.groups, masks, strict=True)
         }
 
-    def apply(self, widths: Sequence[int]) -> nn.Module:
+    def apply(self, candidate: Candidate) -> nn.Module:
         """Return a smaller copy of the base network.
 
         Args:
-            widths: channels to keep of each group, in the order of `groups`.
+            candidate: channels to keep of each group, in the order of `groups`, and the blocks that go.
 
         Returns:
             A module of the same class with its own, sliced parameters and corrected attributes (`out_channels`,
-            `in_features`, `num_features`, …), in the base's mode and on its device.
+            `in_features`, `num_features`, …), in the base's mode and on its device. A removed block is an identity, or
+            its shortcut; only where its sum is in a forward function with other work is the module that has it now a
+            `torch.fx.GraphModule`, which may be the network itself.
 
         Raises:
             ModelError: A number of widths that is not that of the groups, or a width outside 1 to the group's width,
-                or not a multiple of its divisor.
+                or not a multiple of its divisor; a block that there is not.
         """
-        masks = self._masks(widths)
+        masks = self._masks(candidate.widths)
+        remainders = self._remainders.of(candidate.removed)
+        gone = {path for block in self.blocks if block.name in candidate.removed for path in block.branch}
         whole = [torch.nonzero(mask).flatten() for mask in masks]
-        kept = [self._kept(follower, masks, whole) for follower in self._followers]
+        followers = [each for each in self._followers if each.target not in gone]
+        kept = [self._kept(follower, masks, whole) for follower in followers]
         replaced: dict[int, Tensor] = {}
         with torch.no_grad():
-            for follower, indices in zip(self._followers, kept, strict=True):
+            for follower, indices in zip(followers, kept, strict=True):
                 self._slice(follower, indices, replaced)
-        twin, memo = copied(self.module, replaced)
-        for follower, indices in zip(self._followers, kept, strict=True):
-            if follower.side != "parameter":
-                _set_attributes(memo[id(self._modules[follower.target])], follower.side, len(indices))
+        substitutes = {id(self._modules[path]): remainder for path, remainder in remainders.items()}
+        twin, memo = copied(self.module, replaced, substitutes)
+        for follower, indices in zip(followers, kept, strict=True):
+            layer = memo.get(id(self._modules[follower.target])) if follower.side != "parameter" else None
+            if layer is not None:  # else only removed blocks need it
+                _set_attributes(layer, follower.side, len(indices))
         return twin
 
     def _masks(self, widths: Sequence[int]) -> list[Tensor]:

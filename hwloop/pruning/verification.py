@@ -1,4 +1,4 @@
-"""Tries every channel group before it is offered: a sliced network must compute what the masked one computes.
+"""Tries every channel group and block before it is offered: a smaller network must compute what the masked one does.
 
 Trained or freshly initialised weights can hide a wrong coupling (a batch normalisation whose scale is zero passes
 nothing on), so the trial runs on a copy with random weights and normalised activations.
@@ -17,6 +17,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from hwloop.pruning.blocks import FixedBlock, RemovableBlock
+from hwloop.pruning.candidate import Candidate
 from hwloop.pruning.groups import ChannelGroup, FixedGroup
 from hwloop.pruning.masking import masked
 from hwloop.pruning.surgery import SurgeryPlan
@@ -55,6 +57,41 @@ def verified(
         return _verified(_Trial(module, input_shape), groups, narrowest)
 
 
+def verified_blocks(
+    module: nn.Module, input_shape: Sequence[int], blocks: Sequence[RemovableBlock], groups: Sequence[ChannelGroup]
+) -> tuple[tuple[RemovableBlock, ...], tuple[FixedBlock, ...]]:
+    """Keep the blocks that can really be left out.
+
+    Each block alone is removed, and the network compared with the full one whose branch is silenced; then all that
+    passed are removed together, with all groups sliced to about half their widths.
+
+    Args:
+        module: the network; left untouched.
+        input_shape: of one image.
+        blocks: as traced.
+        groups: verified groups.
+
+    Returns:
+        The blocks that passed, and those that did not with the reason.
+    """
+    if not blocks:
+        return (), ()
+    with torch_threads(1):
+        trial = _Trial(module, input_shape, blocks)
+        passed, failed = [], []
+        for block in blocks:
+            reason = trial.reason((), (), [block])
+            if reason is None:
+                passed.append(block)
+            else:
+                failed.append(FixedBlock(block.name, reason))
+        reason = trial.reason(groups, _halves(groups), passed) if passed else None
+    if reason is not None:
+        failed += [FixedBlock(block.name, f"together with other blocks and groups: {reason}") for block in passed]
+        passed = []
+    return tuple(passed), tuple(failed)
+
+
 def _verified(
     trial: _Trial, groups: Sequence[ChannelGroup], narrowest: Callable[[ChannelGroup], int]
 ) -> tuple[tuple[ChannelGroup, ...], tuple[FixedGroup, ...]]:
@@ -81,7 +118,8 @@ def _verified(
 class _Trial:
     """A network with random weights, an input, and what it computes of it."""
 
-    def __init__(self, module: nn.Module, input_shape: Sequence[int]) -> None:
+    def __init__(self, module: nn.Module, input_shape: Sequence[int], blocks: Sequence[RemovableBlock] = ()) -> None:
+        self._blocks = blocks
         self._generator = torch.Generator().manual_seed(_SEED)
         self._random = np.random.default_rng(_SEED)
         self._network = copy.deepcopy(module).to("cpu").eval().requires_grad_(False)
@@ -89,18 +127,28 @@ class _Trial:
             self._randomise(input_shape)
         self._images = torch.randn(_BATCH, *input_shape, generator=self._generator)
         self._full = self._outputs(self._network)
-
-    def reason(self, groups: Sequence[ChannelGroup], widths: Sequence[int]) -> str | None:
-        """Return why these groups cannot be sliced to these widths, or None if they can."""
-        order = {group.name: self._order(group) for group in groups}
+        # Deep networks with maps of one pixel amplify rounding a thousandfold: in double precision none is left of it.
+        precise, images = copy.deepcopy(self._network).double(), self._images
         try:
-            plan = SurgeryPlan(self._network, groups, order)
-            smaller = plan.apply(widths)
+            self._images = images.double()
+            self._full, self._network = self._outputs(precise), precise
+        except RuntimeError:  # a forward function that insists on single precision
+            self._images = images
+
+    def reason(
+        self, groups: Sequence[ChannelGroup], widths: Sequence[int], removed: Sequence[RemovableBlock] = ()
+    ) -> str | None:
+        """Return why these groups cannot be sliced to these widths without these blocks, or None if they can."""
+        order = {group.name: self._order(group) for group in groups}
+        candidate = Candidate(tuple(widths), tuple(block.name for block in removed))
+        try:
+            plan = SurgeryPlan(self._network, groups, order, self._blocks)
+            smaller = plan.apply(candidate)
             sliced = self._outputs(smaller)
         except Exception as error:  # a user's forward pass may raise anything on maps of another width
             text = (str(error).strip() or "no further text").splitlines()[0]
             return f"the sliced network fails: {type(error).__name__}: {text}"
-        with masked(self._network, groups, plan.kept(widths)):
+        with masked(self._network, groups, plan.kept(candidate), removed):
             silenced = self._outputs(self._network)
         if [tensor.shape for tensor in sliced] != [tensor.shape for tensor in silenced]:
             return "slicing it changes the shape of the network's outputs"
@@ -108,10 +156,10 @@ class _Trial:
         difference = _largest_difference(sliced, silenced)
         if not difference <= TOLERANCE * scale:  # also true when either has NaN
             return f"the sliced network differs from the masked one by {difference:.2g} (outputs up to {scale:.2g})"
-        if groups and all(width < group.width for width, group in zip(widths, groups, strict=True)):
+        if (groups or removed) and all(width < group.width for width, group in zip(widths, groups, strict=True)):
             change = _largest_difference(silenced, self._full)
             if change <= TOLERANCE * scale:
-                return "masking its channels does not change the outputs, so slicing it cannot be verified"
+                return "masking it does not change the outputs, so slicing it cannot be verified"
         return None
 
     def _outputs(self, network: nn.Module) -> list[Tensor]:

@@ -16,7 +16,7 @@ from hwloop.search.problem import PruningProblem
 IntArray = NDArray[np.int64]
 
 Factory = Callable[[int, IntArray], Any]
-"""Population and (k, G) indices of the first generation to a pymoo algorithm."""
+"""Population and (k, G + B) indices of the first generation to a pymoo algorithm."""
 
 _FACTORIES: dict[str, Factory] = {}
 
@@ -50,7 +50,7 @@ def make_algorithm(name: str, problem: PruningProblem, population: int, seed: in
         problem: what is searched.
         population: its size.
         seed: of all its random choices.
-        initial: (k, G) level indices of the first generation.
+        initial: (k, G + B) level indices of the first generation.
 
     Raises:
         UserError: there is no such algorithm.

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from hwloop.errors import StudyError, UserError
 from hwloop.progress import Progress, Step
+from hwloop.pruning import Candidate
 from hwloop.search.algorithms import make_algorithm
-from hwloop.search.evaluation import BatchEvaluator, Widths
+from hwloop.search.evaluation import BatchEvaluator
 from hwloop.search.front import front_of, hypervolume
 from hwloop.search.initial import initial_indices
 from hwloop.search.objectives import CostModel, Costs, Objective, get_objectives
@@ -26,7 +27,6 @@ from hwloop.search.problem import PruningProblem, SearchSpace
 from hwloop.search.record import Evaluated, Fingerprint, History, Journal, unchanged
 
 FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 REFERENCE_MARGIN = 1.1
 """The reference point lies this far beyond the base network in every objective but the error (worst is 1)."""
@@ -147,14 +147,13 @@ class _Assessor:
         self._base: FloatArray | None = None
         self.history = history
         self.generation = 0
-        self.order: dict[Widths, Evaluated] = {}
+        self.order: dict[Candidate, Evaluated] = {}
         self.step: Step | None = None
 
-    def assess(self, widths: IntArray) -> FloatArray:
-        """(n, m) objective values of (n, G) widths; new candidates are in the journal when this returns."""
-        candidates = [tuple(int(width) for width in row) for row in widths]
-        costs = self._costs(widths)
-        fresh: dict[Widths, int] = {}
+    def assess(self, candidates: Sequence[Candidate]) -> FloatArray:
+        """(n, m) objective values of n candidates; new ones are in the journal when this returns."""
+        costs = self._costs(candidates)
+        fresh: dict[Candidate, int] = {}
         for position, candidate in enumerate(candidates):
             known = self.history.get(candidate)
             if known is None:
@@ -179,7 +178,7 @@ class _Assessor:
     def reference(self) -> FloatArray:
         """The reference point of the hypervolume; it does not depend on what the search found."""
         if self._base is None:
-            self._base = self._costs(np.array([self._space.base], dtype=np.int64))[0]
+            self._base = self._costs([self._space.base])[0]
         values = [
             1.0 if objective.expensive else REFERENCE_MARGIN * float(value)
             for objective, value in zip(self._objectives, self._base, strict=True)
@@ -192,7 +191,7 @@ class _Assessor:
         Raises:
             StudyError: see above.
         """
-        asked = {widths for widths, evaluated in self.order.items() if evaluated.generation == self.generation}
+        asked = {candidate for candidate, evaluated in self.order.items() if evaluated.generation == self.generation}
         strangers = self.history.of_generation(self.generation) - asked
         if strangers:
             raise StudyError(
@@ -201,17 +200,18 @@ class _Assessor:
                 " it was written by another version of hwloop"
             )
 
-    def _costs(self, widths: IntArray) -> FloatArray:
+    def _costs(self, candidates: Sequence[Candidate]) -> FloatArray:
         """(n, m) values of the cheap objectives; nan in the column of the error.
 
         Raises:
             UserError: a value is not finite.
         """
-        costs = Costs.of(self._predictor, widths)
+        widths, remains = self._space.arrays(candidates)
+        costs = Costs.of(self._predictor, widths, remains if len(self._space.blocks) else None)
         columns = []
         for objective in self._objectives:
             if objective.cost is None:
-                columns.append(np.full(len(widths), np.nan))
+                columns.append(np.full(len(candidates), np.nan))
                 continue
             values = objective.cost(costs)
             if not np.isfinite(values).all():
@@ -232,7 +232,7 @@ class _Assessor:
                     f" {stored:.6g}, is {recomputed:.6g}; restore the predictor, or begin another study"
                 )
 
-    def _evaluate(self, fresh: Mapping[Widths, int], costs: FloatArray) -> None:
+    def _evaluate(self, fresh: Mapping[Candidate, int], costs: FloatArray) -> None:
         batch = list(fresh)
         if not any(objective.expensive for objective in self._objectives):
             for candidate in batch:
@@ -241,7 +241,7 @@ class _Assessor:
         for result in self._evaluator.evaluate(batch):
             self._keep(batch[result.index], costs[fresh[batch[result.index]]], result.error, result.seconds)
 
-    def _keep(self, candidate: Widths, costs: FloatArray, error: float, seconds: float) -> None:
+    def _keep(self, candidate: Candidate, costs: FloatArray, error: float, seconds: float) -> None:
         values = tuple(
             error if objective.expensive else float(value)
             for objective, value in zip(self._objectives, costs, strict=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-Widths = tuple[int, ...]
+from hwloop.pruning import Candidate
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class ErrorResult:
 class BatchEvaluator(Protocol):
     """Evaluates batches: one after another here, many at once on other machines."""
 
-    def evaluate(self, batch: Sequence[Widths]) -> Iterable[ErrorResult]:
+    def evaluate(self, batch: Sequence[Candidate]) -> Iterable[ErrorResult]:
         """Yield each candidate's result as soon as it is there, in any order; each exactly once."""
         ...
 
@@ -38,16 +38,16 @@ class OneByOne:
     """A `BatchEvaluator` that calls a function for one candidate after the other.
 
     Attributes:
-        error: widths to error.
+        error: candidate to error.
         clock: seconds, for the records.
     """
 
-    error: Callable[[Widths], float]
+    error: Callable[[Candidate], float]
     clock: Callable[[], float] = time.perf_counter
 
-    def evaluate(self, batch: Sequence[Widths]) -> Iterable[ErrorResult]:
+    def evaluate(self, batch: Sequence[Candidate]) -> Iterable[ErrorResult]:
         """See `BatchEvaluator.evaluate`."""
-        for index, widths in enumerate(batch):
+        for index, candidate in enumerate(batch):
             begin = self.clock()
-            error = float(self.error(widths))
+            error = float(self.error(candidate))
             yield ErrorResult(index, error, self.clock() - begin)

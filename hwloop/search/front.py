@@ -26,12 +26,12 @@ def nondominated(values: FloatArray) -> NDArray[np.bool_]:
 
 def front_of(evaluated: Iterable[Evaluated]) -> tuple[Evaluated, ...]:
     """The non-dominated candidates, sorted by their objectives in order."""
-    candidates = list(evaluated)
-    if not candidates:
+    every = list(evaluated)
+    if not every:
         return ()
-    keep = nondominated(np.array([candidate.values for candidate in candidates], dtype=np.float64))
-    chosen = [candidate for candidate, kept in zip(candidates, keep, strict=True) if kept]
-    return tuple(sorted(chosen, key=lambda candidate: (candidate.values, candidate.widths)))
+    keep = nondominated(np.array([each.values for each in every], dtype=np.float64))
+    chosen = [each for each, kept in zip(every, keep, strict=True) if kept]
+    return tuple(sorted(chosen, key=lambda each: (each.values, each.candidate)))
 
 
 def hypervolume(values: FloatArray, reference: FloatArray) -> float:

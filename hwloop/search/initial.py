@@ -24,8 +24,8 @@ TRIES = 100
 def initial_indices(problem: PruningProblem, population: int, seed: int) -> IntArray:
     """Level indices of the first generation.
 
-    The base network comes first, then networks in which every group keeps the same share of its channels
-    (from the thinnest upwards), then random ones. All are different. A space that is not larger than the
+    The base network comes first, then networks in which every group keeps the same share of its channels and every
+    block remains (from the thinnest upwards), then random ones. All are different. A space that is not larger than the
     population is returned whole.
 
     Args:
@@ -34,7 +34,7 @@ def initial_indices(problem: PruningProblem, population: int, seed: int) -> IntA
         seed: of the random ones.
 
     Returns:
-        (k, G) indices, k <= population.
+        (k, G + B) indices, k <= population.
     """
     upper = np.asarray(problem.xu, dtype=np.int64)
     if problem.size <= population:
@@ -42,8 +42,10 @@ def initial_indices(problem: PruningProblem, population: int, seed: int) -> IntA
         return np.array(list(every), dtype=np.int64)
     rungs = min(MOST_RUNGS, max(1, population // LADDER_SHARE))
     shares = np.linspace(0, 1, rungs + 1)[:-1]  # 1 is the base network itself
-    thinnest = np.array([problem.space.levels(g)[0] for g in range(len(upper))]) / np.asarray(problem.space.base)
-    ladder = problem.nearest(thinnest.min() + shares[:, None] * (1 - thinnest.min()) * np.ones(len(upper)))
+    base = np.asarray(problem.space.base.widths)
+    thinnest = np.array([problem.space.levels(g)[0] for g in range(len(base))]) / base
+    least = thinnest.min(initial=1.0)
+    ladder = problem.nearest(least + shares[:, None] * (1 - least) * np.ones(len(base)))
     found: dict[tuple[int, ...], None] = dict.fromkeys(tuple(map(int, row)) for row in (upper, *ladder))
     rng = np.random.default_rng(seed)
     for _ in range(TRIES):

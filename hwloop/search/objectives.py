@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,12 +20,12 @@ BYTES_PER_MB = 1e6
 class ScalableCosts(Protocol):
     """The sizes of n candidates; `hwloop.layers.ScalableNetwork` has them."""
 
-    def parameters(self, widths: ArrayLike) -> NDArray[np.int64]:
-        """(n,) parameters of (n, G) widths."""
+    def parameters(self, widths: ArrayLike, blocks: ArrayLike | None = None) -> NDArray[np.int64]:
+        """(n,) parameters of (n, G) widths and (n, B) flags of the blocks that remain."""
         ...
 
-    def macs(self, widths: ArrayLike) -> NDArray[np.int64]:
-        """(n,) multiply-accumulates of (n, G) widths."""
+    def macs(self, widths: ArrayLike, blocks: ArrayLike | None = None) -> NDArray[np.int64]:
+        """(n,) multiply-accumulates of (n, G) widths and (n, B) flags of the blocks that remain."""
         ...
 
 
@@ -39,6 +39,14 @@ class CostModel(Protocol):
 
     def predict(self, widths: ArrayLike) -> Prediction:
         """What (n, G) widths cost on the device."""
+        ...
+
+
+class BlockCostModel(CostModel, Protocol):
+    """A cost model for a space with removable blocks."""
+
+    def predict(self, widths: ArrayLike, blocks: ArrayLike | None = None) -> Prediction:
+        """What (n, G) widths and (n, B) flags of the blocks that remain cost on the device."""
         ...
 
 
@@ -59,14 +67,14 @@ class Costs:
     macs: FloatArray
 
     @classmethod
-    def of(cls, model: CostModel, widths: NDArray[np.int64]) -> Costs:
-        """The costs of (n, G) widths."""
-        prediction = model.predict(widths)
+    def of(cls, model: CostModel, widths: NDArray[np.int64], blocks: NDArray[np.bool_] | None = None) -> Costs:
+        """The costs of (n, G) widths and (n, B) blocks; with blocks the model must be a `BlockCostModel`."""
+        prediction = model.predict(widths) if blocks is None else cast(BlockCostModel, model).predict(widths, blocks)
         return cls(
             latency_ms=prediction.latency_ms,
             peak_bytes=prediction.peak_bytes,
-            parameters=model.scalable.parameters(widths).astype(np.float64),
-            macs=model.scalable.macs(widths).astype(np.float64),
+            parameters=model.scalable.parameters(widths, blocks).astype(np.float64),
+            macs=model.scalable.macs(widths, blocks).astype(np.float64),
         )
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from pymoo.core.problem import Problem
+
+from hwloop.pruning import Candidate
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -17,40 +20,56 @@ class SearchSpace(Protocol):
     """The candidates; `hwloop.pruning.PruningSpace` is one."""
 
     @property
-    def base(self) -> tuple[int, ...]:
-        """Widths of the unpruned network, one per group."""
+    def base(self) -> Candidate:
+        """The unpruned network."""
+        ...
+
+    @property
+    def blocks(self) -> Sequence[Any]:
+        """The blocks that may be removed; each has a `name`."""
         ...
 
     def levels(self, group: int) -> tuple[int, ...]:
         """The widths that a group may have, ascending; the last is its base width."""
         ...
 
-    def text(self, widths: tuple[int, ...]) -> str:
+    def candidate(self, widths: Sequence[int], remains: Sequence[bool] | None = None) -> Candidate:
+        """The candidate of these widths and of these flags of the blocks that remain."""
+        ...
+
+    def arrays(self, candidates: Sequence[Candidate]) -> tuple[IntArray, NDArray[np.bool_]]:
+        """The (n, G) widths and (n, B) flags of the blocks that remain."""
+        ...
+
+    def text(self, candidate: Candidate) -> str:
         """A candidate for people, unique."""
         ...
 
 
 class PruningProblem(Problem):  # type: ignore[misc]  # pymoo has no types
-    """Minimise objectives over the level that each group of channels has.
+    """Minimise objectives over the level that each group of channels has, and over the blocks that remain.
 
     Variable g is the index of group g's width in `space.levels(g)`: an integer from 0 (thinnest) to the last
-    level (unpruned). All objectives are minimised; there are no constraints yet.
+    level (unpruned). One variable per block follows: 0 removed, 1 there. All objectives are minimised; there are no
+    constraints yet.
 
     Args:
         space: the candidates.
         names: of the objectives.
-        assess: gives the (n, m) objective values of (n, G) widths; called once per generation with all its
-            candidates.
+        assess: gives the (n, m) objective values of n candidates; called once per generation with all of them.
     """
 
-    def __init__(self, space: SearchSpace, names: tuple[str, ...], assess: Callable[[IntArray], FloatArray]) -> None:
+    def __init__(
+        self, space: SearchSpace, names: tuple[str, ...], assess: Callable[[Sequence[Candidate]], FloatArray]
+    ) -> None:
         self.space = space
         self.names = names
         self._assess = assess
-        self._levels = [np.asarray(space.levels(group), dtype=np.int64) for group in range(len(space.base))]
-        upper = np.array([len(levels) - 1 for levels in self._levels], dtype=np.int64)
+        self._base = np.asarray(space.base.widths, dtype=np.int64)
+        self._levels = [np.asarray(space.levels(group), dtype=np.int64) for group in range(len(self._base))]
+        upper = np.array([len(levels) - 1 for levels in self._levels] + [1] * len(space.blocks), dtype=np.int64)
         super().__init__(
-            n_var=len(self._levels),
+            n_var=len(upper),
             n_obj=len(names),
             xl=np.zeros(len(upper), dtype=np.int64),
             xu=upper,
@@ -59,24 +78,28 @@ class PruningProblem(Problem):  # type: ignore[misc]  # pymoo has no types
 
     @property
     def size(self) -> int:
-        """Number of candidates."""
-        count = 1
-        for levels in self._levels:
-            count *= len(levels)
-        return count
+        """Number of points."""
+        return math.prod([*(len(levels) for levels in self._levels), *(2 for _ in self.space.blocks)])
 
-    def widths(self, indices: IntArray) -> IntArray:
-        """(n, G) widths of (n, G) level indices."""
-        columns = [levels[indices[:, group]] for group, levels in enumerate(self._levels)]
-        return np.stack(columns, axis=1)
+    def candidates(self, indices: IntArray) -> list[Candidate]:
+        """The candidates of (n, G + B) indices."""
+        groups = len(self._levels)
+        return [
+            self.space.candidate(
+                [int(levels[index]) for levels, index in zip(self._levels, row[:groups], strict=True)],
+                [bool(flag) for flag in row[groups:]],
+            )
+            for row in indices
+        ]
 
     def nearest(self, shares: FloatArray) -> IntArray:
-        """(n, G) indices of the levels nearest to (n, G) shares of the base widths (ties: thinner)."""
-        wanted = shares * np.asarray(self.space.base, dtype=np.float64)
+        """(n, G + B) indices of the levels nearest to (n, G) shares of the base widths (ties: thinner), all blocks."""
+        wanted = shares * self._base.astype(np.float64)
         columns = [
             np.abs(levels[None, :] - wanted[:, group, None]).argmin(axis=1) for group, levels in enumerate(self._levels)
         ]
+        columns += [np.ones(len(shares), dtype=np.int64)] * len(self.space.blocks)
         return np.stack(columns, axis=1).astype(np.int64)
 
     def _evaluate(self, x: IntArray, out: dict[str, Any], *_args: Any, **_kwargs: Any) -> None:
-        out["F"] = self._assess(self.widths(np.asarray(x, dtype=np.int64)))
+        out["F"] = self._assess(self.candidates(np.asarray(x, dtype=np.int64)))

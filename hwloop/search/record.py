@@ -11,9 +11,10 @@ import numpy as np
 import pymoo
 
 from hwloop.errors import StudyError
+from hwloop.pruning import Candidate
 from hwloop.search.problem import SearchSpace
 
-FORMAT = 1
+FORMAT = 2
 """Version of the records, and of all that decides which candidates are asked for."""
 
 SAME = 1e-9
@@ -36,14 +37,14 @@ class Evaluated:
 
     Attributes:
         text: the candidate for people.
-        widths: one per group.
+        candidate: widths and removed blocks.
         values: of the objectives, in the search's order; all minimised.
         generation: in which it was first asked for, from 0.
         seconds: that evaluating its error took; 0 when no error was asked for.
     """
 
     text: str
-    widths: tuple[int, ...]
+    candidate: Candidate
     values: tuple[float, ...]
     generation: int
     seconds: float
@@ -53,7 +54,8 @@ class Evaluated:
         return {
             "kind": "evaluation",
             "candidate": self.text,
-            "widths": list(self.widths),
+            "widths": list(self.candidate.widths),
+            "removed": list(self.candidate.removed),
             "objectives": dict(zip(names, self.values, strict=True)),
             "seconds": self.seconds,
             "generation": self.generation,
@@ -69,7 +71,9 @@ class Evaluated:
         try:
             return cls(
                 text=str(record["candidate"]),
-                widths=tuple(int(width) for width in record["widths"]),
+                candidate=Candidate(
+                    tuple(int(width) for width in record["widths"]), tuple(str(name) for name in record["removed"])
+                ),
                 values=tuple(float(record["objectives"][name]) for name in names),
                 generation=int(record["generation"]),
                 seconds=float(record["seconds"]),
@@ -114,7 +118,8 @@ class Fingerprint:
         return cls(
             space={
                 "base": space.text(space.base),
-                "levels": [list(map(int, space.levels(group))) for group in range(len(space.base))],
+                "levels": [list(map(int, space.levels(group))) for group in range(len(space.base.widths))],
+                "blocks": [str(block.name) for block in space.blocks],
             },
             objectives=objectives,
             algorithm=algorithm,
@@ -185,14 +190,14 @@ class History:
     def __init__(self, journal: Journal, fingerprint: Fingerprint, names: tuple[str, ...]) -> None:
         self._journal = journal
         self._names = names
-        self._found: dict[tuple[int, ...], Evaluated] = {}
+        self._found: dict[Candidate, Evaluated] = {}
         if journal.records:
             fingerprint.refuse_other(journal.records[0])
             for record in journal.records[1:]:
                 evaluated = Evaluated.from_record(record, names)
-                if evaluated.widths in self._found:
+                if evaluated.candidate in self._found:
                     raise StudyError(f"the search journal holds {evaluated.text} twice: it is damaged")
-                self._found[evaluated.widths] = evaluated
+                self._found[evaluated.candidate] = evaluated
         else:
             journal.append(fingerprint.to_record())
         self.replayable = len(self._found)
@@ -200,18 +205,18 @@ class History:
     def __len__(self) -> int:
         return len(self._found)
 
-    def get(self, widths: tuple[int, ...]) -> Evaluated | None:
+    def get(self, candidate: Candidate) -> Evaluated | None:
         """What is known of a candidate."""
-        return self._found.get(widths)
+        return self._found.get(candidate)
 
     def add(self, evaluated: Evaluated) -> None:
         """Keep a new evaluation; it is in the journal when this returns."""
         self._journal.append(evaluated.to_record(self._names))
-        self._found[evaluated.widths] = evaluated
+        self._found[evaluated.candidate] = evaluated
 
-    def of_generation(self, generation: int) -> set[tuple[int, ...]]:
-        """Widths of all candidates that were first asked for in a generation."""
-        return {widths for widths, evaluated in self._found.items() if evaluated.generation == generation}
+    def of_generation(self, generation: int) -> set[Candidate]:
+        """All candidates that were first asked for in a generation."""
+        return {candidate for candidate, evaluated in self._found.items() if evaluated.generation == generation}
 
 
 def unchanged(stored: float, recomputed: float) -> bool:

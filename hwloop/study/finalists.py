@@ -19,6 +19,7 @@ from hwloop.files import write_atomic
 from hwloop.measurement import Bench, Interval, Measurement, Subject
 from hwloop.predictors import NetworkPredictor
 from hwloop.progress import Progress, Silent
+from hwloop.pruning import Candidate
 from hwloop.runtimes import Runtime
 from hwloop.search import Evaluated, choose, nondominated
 from hwloop.study.base import Base, fit_config
@@ -35,22 +36,20 @@ MB = 1e6
 #: Fresh processes of the last measurement, at least: the number that is published deserves more than a table entry.
 FINAL_PROCESSES = 4
 
-Widths = tuple[int, ...]
-
 
 @dataclass(frozen=True)
 class MeasuredCandidate:
     """A member of the search's front with what the device says of it.
 
     Attributes:
-        candidate: as the search evaluated it.
+        evaluated: the candidate as the search evaluated it.
         predicted_ms: what the predictor said.
         measured: what the device said, with the base's weights.
         values: the objectives, measured numbers in place of predicted ones; lower is better.
         dominated: whether another measured candidate is at least as good in everything.
     """
 
-    candidate: Evaluated
+    evaluated: Evaluated
     predicted_ms: float
     measured: Measurement
     values: tuple[float, ...]
@@ -68,9 +67,9 @@ def measure_front(
 ) -> list[MeasuredCandidate]:
     """Measure up to `search.measured` members of the front on the device; fastest first."""
     chosen = choose(front, config.search.measured)
-    subjects = [Subject(e.text, artifact_of(runtime, base, moves, e.widths)) for e in chosen]
+    subjects = [Subject(e.text, artifact_of(runtime, base, moves, e.candidate)) for e in chosen]
     measurements = bench.measure(subjects, "front on the device")
-    predicted = predictor.predict(np.array([e.widths for e in chosen])).latency_ms
+    predicted = predictor.predict(np.array([e.candidate.widths for e in chosen])).latency_ms
     found = [
         (e, float(ms), measurements[e.text])
         for e, ms in zip(chosen, predicted, strict=True)
@@ -84,15 +83,15 @@ def measure_front(
     return sorted(candidates, key=lambda c: c.measured.latency_ms)
 
 
-def pick(candidates: Sequence[MeasuredCandidate], count: int, base: Widths) -> list[MeasuredCandidate]:
+def pick(candidates: Sequence[MeasuredCandidate], count: int, base: Candidate) -> list[MeasuredCandidate]:
     """The networks to fine-tune and ship: spread over the measured front, the base itself left out."""
-    pruned = [c for c in candidates if not c.dominated and c.candidate.widths != base]
-    by_text = {c.candidate.text: c for c in pruned}
-    return [by_text[e.text] for e in choose([c.candidate for c in pruned], count)]
+    pruned = [c for c in candidates if not c.dominated and c.evaluated.candidate != base]
+    by_text = {c.evaluated.text: c for c in pruned}
+    return [by_text[e.text] for e in choose([c.evaluated for c in pruned], count)]
 
 
 def ship(
-    widths_by_name: Mapping[str, Widths],
+    by_name: Mapping[str, Candidate],
     config: StudyConfig,
     base: Base,
     moves: Moves,
@@ -102,7 +101,7 @@ def ship(
     """Fine-tune and export networks; a file that an earlier run wrote is kept as it is.
 
     Args:
-        widths_by_name: the networks; "base" is exported without further training.
+        by_name: the networks; "base" is exported without further training.
         config: the study's settings.
         base: the base network.
         moves: its surgery.
@@ -112,13 +111,13 @@ def ship(
     Returns:
         The ONNX files by name.
     """
-    paths = {name: study.path("models", f"{name}.onnx") for name in widths_by_name}
+    paths = {name: study.path("models", f"{name}.onnx") for name in by_name}
     done = sum(path.exists() for path in paths.values())
     with progress.step("fine-tuning and export", total=len(paths), done=done) as step:
-        for name, widths in widths_by_name.items():
+        for name, candidate in by_name.items():
             if paths[name].exists():
                 continue
-            module = moves.surgery.apply(widths)
+            module = moves.surgery.apply(candidate)
             if name != BASE and config.finetune.epochs:
                 fit(
                     module,
@@ -127,7 +126,7 @@ def ship(
                     progress=Silent(),
                 )
             metadata = {
-                "hwloop.candidate": moves.space.text(widths),
+                "hwloop.candidate": moves.space.text(candidate),
                 "hwloop.mean": json.dumps(list(base.data.mean)),
                 "hwloop.std": json.dumps(list(base.data.std)),
                 "hwloop.classes": json.dumps(list(base.data.classes)),
@@ -140,7 +139,7 @@ def ship(
 
 def judge_shipped(
     models: Mapping[str, bytes],
-    widths_by_name: Mapping[str, Widths],
+    by_name: Mapping[str, Candidate],
     errors: Mapping[str, float],
     config: StudyConfig,
     base: Base,
@@ -153,7 +152,7 @@ def judge_shipped(
 
     Args:
         models: ONNX files by name.
-        widths_by_name: their widths.
+        by_name: their candidates.
         errors: the search's estimate of each one's error, by name.
         config: the study's settings.
         base: the base network, for the test images.
@@ -165,13 +164,13 @@ def judge_shipped(
     processes = max(FINAL_PROCESSES, config.measurement.processes)
     subjects = [Subject(name, runtime.onnx(model, name)) for name, model in models.items()]
     measured = bench.measure(subjects, "exported networks", processes)
-    widths = np.array([widths_by_name[name] for name in models])
+    widths = np.array([by_name[name].widths for name in models])
     predicted = predictor.predict(widths)
     macs = moves.scalable.macs(widths)
     return [
         NetworkResult(
             name=name,
-            text=moves.space.text(widths_by_name[name]),
+            text=moves.space.text(by_name[name]),
             correct=count_correct(model, base.data.test),
             images=len(base.data.test.labels),
             validation_error=errors[name],

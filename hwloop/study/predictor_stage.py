@@ -13,13 +13,13 @@ from hwloop.extraction import export_onnx
 from hwloop.measurement import Bench, Measurement, Subject, noise_floor
 from hwloop.predictors import NetworkPredictor, evaluate
 from hwloop.progress import Progress
-from hwloop.pruning import PruningSpace
+from hwloop.pruning import Candidate, PruningSpace
 from hwloop.runtimes import Artifact, Runtime
 from hwloop.study.base import Base
 from hwloop.study.config import StudyConfig
 from hwloop.study.directory import StudyDirectory
 from hwloop.study.result import Holdout
-from hwloop.study.sampling import Widths, sample_candidates
+from hwloop.study.sampling import sample_candidates
 from hwloop.study.space import Moves
 from hwloop.tables import LatencyTable
 
@@ -45,10 +45,10 @@ class Judged:
     report: Mapping[str, Any]
 
 
-def artifact_of(runtime: Runtime, base: Base, moves: Moves, widths: Sequence[int]) -> Artifact:
-    """The network of these widths with the base's weights, as the runtime loads it."""
-    model = export_onnx(moves.surgery.apply(widths), base.input_shape, fold=True)
-    return runtime.onnx(model, moves.space.text(widths))
+def artifact_of(runtime: Runtime, base: Base, moves: Moves, candidate: Candidate) -> Artifact:
+    """A candidate with the base's weights, as the runtime loads it."""
+    model = export_onnx(moves.surgery.apply(candidate), base.input_shape, fold=True)
+    return runtime.onnx(model, moves.space.text(candidate))
 
 
 def fit_predictor(
@@ -75,16 +75,16 @@ def fit_predictor(
         return Judged(predictor, tuple(Holdout(**one) for one in known["networks"]), known["report"])
     calibrating = config.table.calibration_networks
     candidates = sample_candidates(moves.space, calibrating + config.table.holdout_networks, config.study.seed)
-    texts = [moves.space.text(widths) for widths in candidates]
+    texts = [moves.space.text(candidate) for candidate in candidates]
     with progress.step("exporting networks", total=len(candidates)) as step:
         subjects = []
-        for text, widths in zip(texts, candidates, strict=True):
-            subjects.append(Subject(text, artifact_of(runtime, base, moves, widths)))
+        for text, candidate in zip(texts, candidates, strict=True):
+            subjects.append(Subject(text, artifact_of(runtime, base, moves, candidate)))
             step.advance(1, text)
     measured = bench.measure(subjects, "whole networks", processes=1)
     again = subjects[calibrating : calibrating + NOISE_NETWORKS]
     measured |= bench.measure(again, "noise floor", processes=2)
-    pairs = [(w, measured[text]) for w, text in zip(candidates, texts, strict=True) if measured[text].usable]
+    pairs = [(c, measured[text]) for c, text in zip(candidates, texts, strict=True) if measured[text].usable]
     if len(pairs) < FEWEST_NETWORKS:
         failed = next((m for m in measured.values() if not m.usable), None)
         why = f"; the first that failed: {failed.status}, {', '.join(failed.reasons)}" if failed else ""
@@ -104,21 +104,21 @@ def fit_predictor(
     return Judged(predictor, networks, report)
 
 
-def _arrays(pairs: Sequence[tuple[Widths, Measurement]]) -> tuple[Any, Any, Any]:
+def _arrays(pairs: Sequence[tuple[Candidate, Measurement]]) -> tuple[Any, Any, Any]:
     return (
-        np.array([w for w, _ in pairs]),
+        np.array([c.widths for c, _ in pairs]),
         np.array([m.latency_ms for _, m in pairs]),
         np.array([float(m.peak_bytes) for _, m in pairs]),
     )
 
 
 def _holdout(
-    predictor: NetworkPredictor, space: PruningSpace, pairs: Sequence[tuple[Widths, Measurement]]
+    predictor: NetworkPredictor, space: PruningSpace, pairs: Sequence[tuple[Candidate, Measurement]]
 ) -> tuple[Holdout, ...]:
-    predicted = predictor.predict(np.array([w for w, _ in pairs]))
+    predicted = predictor.predict(np.array([c.widths for c, _ in pairs]))
     return tuple(
         Holdout(
-            text=space.text(widths),
+            text=space.text(candidate),
             predicted_ms=float(predicted.latency_ms[i]),
             low_ms=float(predicted.low_ms[i]),
             high_ms=float(predicted.high_ms[i]),
@@ -127,5 +127,5 @@ def _holdout(
             predicted_peak_bytes=float(predicted.peak_bytes[i]),
             measured_peak_bytes=float(measurement.peak_bytes),
         )
-        for i, (widths, measurement) in enumerate(pairs)
+        for i, (candidate, measurement) in enumerate(pairs)
     )

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import random
 
-from hwloop.pruning import PruningSpace
-
-Widths = tuple[int, ...]
+from hwloop.pruning import Candidate, PruningSpace
 
 
-def sample_candidates(space: PruningSpace, count: int, seed: int) -> list[Widths]:
+def sample_candidates(space: PruningSpace, count: int, seed: int) -> list[Candidate]:
     """Candidates of all sizes: the base, the smallest, then random ones around evenly drawn overall sizes.
 
-    Drawing every width on its own would give networks of middle size only.
+    Drawing every width and block on its own would give networks of middle size only.
 
     Returns:
         At most `count` distinct candidates (fewer when the space has fewer).
     """
     rng = random.Random(seed)
     levels = [space.levels(g) for g in range(len(space.groups))]
-    found: dict[Widths, None] = {tuple(space.base): None, tuple(group[0] for group in levels): None}
+    smallest = space.candidate([group[0] for group in levels], [False] * len(space.blocks))
+    found: dict[Candidate, None] = {space.base: None, smallest: None}
     for _ in range(50 * count):
         if len(found) >= min(count, space.size):
             break
@@ -28,5 +27,6 @@ def sample_candidates(space: PruningSpace, count: int, seed: int) -> list[Widths
         for group in levels:
             last = len(group) - 1
             widths.append(group[min(max(round(size * last + rng.gauss(0, 0.25 * last)), 0), last)])
-        found.setdefault(tuple(widths))
+        share = rng.random() if space.blocks else 1.0
+        found.setdefault(space.candidate(widths, [rng.random() < share for _ in space.blocks]))
     return list(found)[:count]

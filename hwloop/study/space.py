@@ -37,6 +37,8 @@ class Moves:
 def find_moves(config: StudyConfig, base: Base, rules: FusionRules, study: StudyDirectory, progress: Progress) -> Moves:
     """Find the groups of coupled channels, and the base network's layers as `rules` join them; the grain is still 1.
 
+    The predictor of a study knows widths alone so far, so its candidates keep all their blocks.
+
     The space and the channel order are kept in ``space.json``: with the base weights and a candidate's text they
     rebuild any network of the study.
 
@@ -46,10 +48,10 @@ def find_moves(config: StudyConfig, base: Base, rules: FusionRules, study: Study
     if study.has("space.json"):
         known = study.read_json("space.json")
         space = PruningSpace.from_record(known["space"])
-        surgery = SurgeryPlan(base.module, space.groups, known["order"])
+        surgery = SurgeryPlan(base.module, space.groups, known["order"], space.blocks)
     else:
         minimum = config.pruning.minimum_fraction
-        space = pruning_space(base.module, base.input_shape, grain=1, minimum_fraction=minimum)
+        space = pruning_space(base.module, base.input_shape, grain=1, minimum_fraction=minimum).without_blocks()
         surgery = plan_surgery(base.module, space)
         study.write_json("space.json", {"space": space.to_record(), "order": surgery.order})
     for fixed in space.fixed:

@@ -110,12 +110,12 @@ def _run(
     found = _search(config, base, moves, judged.predictor, study, progress)
     front = measure_front(found.front, config, base, moves, judged.predictor, runtime, bench)
     picked = pick(front, config.search.networks, moves.space.base)
-    widths = {BASE: moves.space.base} | {network_name(c.candidate.text): c.candidate.widths for c in picked}
-    models = ship(widths, config, base, moves, study, progress)
+    chosen = {BASE: moves.space.base} | {network_name(c.evaluated.text): c.evaluated.candidate for c in picked}
+    models = ship(chosen, config, base, moves, study, progress)
     errors = {BASE: 1 - base.validation_accuracy} | {
-        network_name(c.candidate.text): _error(c.candidate, found.objectives) for c in picked
+        network_name(c.evaluated.text): _error(c.evaluated, found.objectives) for c in picked
     }
-    shipped = judge_shipped(models, widths, errors, config, base, moves, judged.predictor, runtime, bench)
+    shipped = judge_shipped(models, chosen, errors, config, base, moves, judged.predictor, runtime, bench)
     result = _result(config, shipped, found, front, judged, grain, bench, identity)
     _write_front(study.path("front.csv"), result)
     return result
@@ -191,7 +191,7 @@ def _search(
         _tell_cut(study.path("search.ndjson"), journal.cut_bytes, progress)
         return run_search(
             moves.space,
-            OneByOne(lambda widths: judge.error(widths).error),
+            OneByOne(lambda candidate: judge.error(candidate).error),
             predictor,
             config.search.objectives,
             algorithm=config.search.algorithm,
@@ -210,9 +210,9 @@ def _search(
         journal.close()
 
 
-def _error(candidate: Evaluated, objectives: Sequence[str]) -> float:
+def _error(evaluated: Evaluated, objectives: Sequence[str]) -> float:
     """The estimated error of a candidate; nan in a search that did not ask for it."""
-    return dict(zip(objectives, candidate.values, strict=True)).get("error", float("nan"))
+    return dict(zip(objectives, evaluated.values, strict=True)).get("error", float("nan"))
 
 
 def _result(
@@ -259,8 +259,8 @@ def _result(
         candidates=[_candidate(e, found.objectives) for e in found.evaluated],
         measured_front=[
             {
-                "candidate": c.candidate.text,
-                "error": _error(c.candidate, found.objectives),
+                "candidate": c.evaluated.text,
+                "error": _error(c.evaluated, found.objectives),
                 "predicted_ms": c.predicted_ms,
                 "measured_ms": c.measured.latency_ms,
                 "dominated": c.dominated,

@@ -19,13 +19,13 @@ CANDIDATES = 1000
 def main() -> None:
     """Print the time per 1,000 candidates. The table's values do not matter for it: they come from the MACs."""
     module = build_model("resnet56", num_classes=10, in_channels=3, arguments={"shortcut": "projection"})
-    space = pruning_space(module, (3, 32, 32), grain=1)
+    space = pruning_space(module, (3, 32, 32), grain=1).without_blocks()
     scalable = ScalableNetwork(network_from_torch(module, (3, 32, 32)), [g.roots for g in space.groups])
     context = Context("benchmark", "none", "none", "0", 1)
     layers = layer_design(scalable, [space.levels(g) for g in range(len(space.groups))], 3)
     table = LatencyTable([_row(layer, context) for layer in layers], grain=8)
     rng = np.random.default_rng(0)
-    widths = np.array([space.random(rng) for _ in range(CANDIDATES)])
+    widths = np.array([space.random(rng).widths for _ in range(CANDIDATES)])
     some = widths[:40]
     sums = NetworkPredictor(scalable, table).predict(some).sum_of_layers_ms
     predictor = NetworkPredictor(scalable, table).fit(some, 0.8 * sums, 1e7 + 1e3 * sums)

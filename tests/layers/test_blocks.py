@@ -192,3 +192,15 @@ def test_what_is_still_read_of_a_removed_block_is_named():
 def test_flags_of_the_wrong_shape_or_kind_are_refused(blocks):
     with pytest.raises(ModelError, match="blocks must be"):
         scalable().macs([[8, 6, 5, 10, 12, 9]], blocks)
+
+
+def test_what_only_removed_blocks_read_goes_with_the_last_of_them():
+    # d1 stands for what the branches of a and d share: idle only without both
+    idle = Alternative("d1", frozenset({"a", "d"}), ())
+    network = ScalableNetwork(resnet(), GROUPS, [BLOCKS[0], Block("d", ("d2",), 9, 7)], [idle])
+    base = network.base_widths.tolist()
+    assert "d1" in [node.name for node in network.at(base, [True, False]).nodes]
+    gone = network.at(base, [False, False])
+    assert "d1" not in [node.name for node in gone.nodes]
+    assert network.macs([base], [[False, False]]).tolist() == [gone.macs]
+    assert network.peak_activation_bytes([base], [[False, False]]).tolist() == [brute_force_peak(gone)]

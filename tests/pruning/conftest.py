@@ -164,6 +164,10 @@ class TwoHeads(_Headed):
         return self.classify(maps), maps
 
 
+def _mobilenet() -> nn.Module:
+    return build_model("mobilenet_v2", num_classes=10, in_channels=3, image_size=32, arguments={"width": 0.25})
+
+
 def _resnet(depth: int, shortcut: str) -> Made:
     network = build_model(f"resnet{depth}", num_classes=10, in_channels=3, arguments={"shortcut": shortcut})
     return network, (3, 16, 16)
@@ -184,6 +188,8 @@ _MADE: dict[str, Callable[[], Made]] = {
     "resnet20-pad": lambda: _resnet(20, "pad"),
     "resnet20-projection": lambda: _resnet(20, "projection"),
     "resnet56-projection": lambda: _resnet(56, "projection"),
+    "mobilenet_v2": lambda: (_mobilenet(), (3, 32, 32)),
+    "resnet18": lambda: (build_model("resnet18", num_classes=10, in_channels=3, image_size=32), (3, 32, 32)),
     "vgg16_bn": lambda: (build_model("vgg16_bn", num_classes=10, in_channels=3, image_size=64), (3, 64, 64)),
 }
 

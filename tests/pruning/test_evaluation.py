@@ -1,6 +1,7 @@
 """The judge counts mistakes honestly, repeats itself and changes nothing."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,9 +45,9 @@ def test_the_estimate_is_the_error_of_the_recalibrated_candidate(digits: ImageDa
     _, space, plan = trained
     judge = ErrorJudge(plan, digits.train, digits.validation)
     rng = np.random.default_rng(1)
-    for widths in (space.base, *(space.random(rng) for _ in range(4))):
-        estimate = judge.error(widths)
-        expected = error_count(judge.calibrated(widths), digits.validation)
+    for candidate in (space.base, *(space.random(rng) for _ in range(4))):
+        estimate = judge.error(candidate)
+        expected = error_count(judge.calibrated(candidate), digits.validation)
         assert abs(estimate.errors - expected) <= 1  # folding rounds differently
         assert estimate.n == len(digits.validation)
         assert estimate.error == estimate.errors / estimate.n
@@ -57,14 +58,15 @@ def test_the_trained_base_is_good_and_a_gutted_one_is_bad(digits: ImageData, tra
     _, space, plan = trained
     judge = ErrorJudge(plan, digits.train, digits.validation)
     assert judge.error(space.base).error < 0.1
-    assert judge.error([space.levels(group)[0] for group in range(len(space.groups))]).error > 0.4
+    gutted = space.candidate([space.levels(group)[0] for group in range(len(space.groups))])
+    assert judge.error(gutted).error > 0.4
 
 
 def test_recalibration_helps_a_pruned_network(digits: ImageData, trained: tuple) -> None:
     _, space, plan = trained
-    widths = [group.width * 3 // 4 for group in space.groups]
-    raw = error_count(plan.apply(widths), digits.validation)
-    assert ErrorJudge(plan, digits.train, digits.validation).error(widths).errors < raw
+    candidate = space.candidate([group.width * 3 // 4 for group in space.groups])
+    raw = error_count(plan.apply(candidate), digits.validation)
+    assert ErrorJudge(plan, digits.train, digits.validation).error(candidate).errors < raw
 
 
 def test_estimates_repeat_in_any_order_and_are_cached(digits: ImageData, trained: tuple) -> None:
@@ -74,11 +76,11 @@ def test_estimates_repeat_in_any_order_and_are_cached(digits: ImageData, trained
     ticks = iter(range(100))
     first = ErrorJudge(plan, digits.train, digits.validation, clock=lambda: next(ticks))
     second = ErrorJudge(plan, digits.train, digits.validation)
-    forwards = [first.error(widths) for widths in candidates]
-    backwards = [second.error(widths) for widths in reversed(candidates)][::-1]
+    forwards = [first.error(candidate) for candidate in candidates]
+    backwards = [second.error(candidate) for candidate in reversed(candidates)][::-1]
     assert [estimate.errors for estimate in forwards] == [estimate.errors for estimate in backwards]
     assert [estimate.seconds for estimate in forwards] == [1.0] * 4
-    assert first.error(np.array(candidates[0])) is forwards[0]
+    assert first.error(replace(candidates[0])) is forwards[0]
     assert next(ticks) == 8
     assert first.evaluate(candidates[0]).errors == forwards[0].errors
 
@@ -195,4 +197,5 @@ def test_the_adapted_resnet20_keeps_its_accuracy_on_cifar(shared_data: Path) -> 
     space = pruning_space(network, data.input_shape)
     judge = ErrorJudge(plan_surgery(network, space), data.train, data.test)
     assert judge.error(space.base).error < 0.16
-    assert judge.error(space.base).error < judge.error([max(1, w // 8) for w in space.base]).error
+    thin = space.candidate([max(1, width // 8) for width in space.base.widths])
+    assert judge.error(space.base).error < judge.error(thin).error

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hwloop.errors import ModelError, UserError
-from hwloop.pruning import ChannelGroup, PruningSpace, pruning_space
+from hwloop.pruning import Candidate, ChannelGroup, PruningSpace, pruning_space
 
 
 def _summary(space: PruningSpace) -> dict[str, tuple[int, tuple[str, ...]]]:
@@ -19,7 +19,7 @@ def _summary(space: PruningSpace) -> dict[str, tuple[int, tuple[str, ...]]]:
 
 def test_lenet_has_a_group_per_layer_but_the_last(space_of: Callable) -> None:
     space = space_of("lenet5")
-    assert space.base == (6, 16, 120, 84)
+    assert space.base == Candidate((6, 16, 120, 84))
     assert [group.name for group in space.groups] == ["conv1", "conv2", "fc1", "fc2"]
     assert [(group.name, group.reason) for group in space.fixed] == [("fc3", "its channels are the network's outputs")]
 
@@ -193,16 +193,16 @@ def test_candidates_convert_between_widths_indices_and_text() -> None:
     rng = np.random.default_rng(0)
     seen = set()
     for _ in range(2000):
-        widths = space.random(rng)
-        assert space.contains(widths)
-        assert space.from_indices(space.to_indices(widths)) == widths
-        assert space.parse(space.text(widths)) == widths
-        seen.add(widths)
+        candidate = space.random(rng)
+        assert space.contains(candidate)
+        assert space.from_indices(space.to_indices(candidate)) == candidate
+        assert space.parse(space.text(candidate)) == candidate
+        seen.add(candidate)
     assert len(seen) == space.size
     assert space.text(space.base) == "g0=16 g1=10 g2=24"
     assert space.contains(space.base)
-    assert space.parse("g2=8   g0=3 g1=10\n") == (3, 10, 8)
-    assert not space.contains((3, 10, 8))
+    assert space.parse("g2=8   g0=3 g1=10\n") == Candidate((3, 10, 8))
+    assert not space.contains(Candidate((3, 10, 8)))
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_texts_that_are_no_candidate_are_refused(text: str, message: str) -> Non
 
 def test_widths_off_the_grid_have_no_index() -> None:
     with pytest.raises(UserError, match="g0=5 is not on the grid of 4: it can be 4, 8"):
-        _space(8, grain=4).to_indices((5,))
+        _space(8, grain=4).to_indices(Candidate((5,)))
     with pytest.raises(IndexError):
         _space(8, grain=4).from_indices((2,))
 

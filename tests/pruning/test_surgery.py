@@ -11,7 +11,7 @@ import torch_pruning as tp
 from torch import nn
 
 from hwloop.errors import ModelError, UserError
-from hwloop.pruning import PruningSpace, SurgeryPlan, masked, plan_surgery, pruning_space, rebuild
+from hwloop.pruning import Candidate, PruningSpace, SurgeryPlan, masked, plan_surgery, pruning_space, rebuild
 
 _NETWORKS = [
     "depthwise-concat",
@@ -22,6 +22,7 @@ _NETWORKS = [
     "lenet5",
     "resnet8-pad",
     "resnet20-projection",
+    "mobilenet_v2",
     "vgg16_bn",
 ]
 _ATTRIBUTES = ("out_channels", "in_channels", "groups", "out_features", "in_features", "num_features", "num_parameters")
@@ -44,9 +45,9 @@ def _by_torch_pruning(
     return smaller
 
 
-def _candidates(space: PruningSpace, count: int) -> list[tuple[int, ...]]:
+def _candidates(space: PruningSpace, count: int) -> list[Candidate]:
     rng = np.random.default_rng(0)
-    narrowest = tuple(space.levels(group)[0] for group in range(len(space.groups)))
+    narrowest = space.candidate([space.levels(group)[0] for group in range(len(space.groups))])
     return [narrowest, space.base, *(space.random(rng) for _ in range(count))]
 
 
@@ -69,12 +70,12 @@ def test_slicing_equals_torch_prunings_surgery_and_the_masked_network(
 ) -> None:
     network, shape = make(name)
     before = copy.deepcopy(network)
-    space = space_of(name)
+    space = space_of(name).without_blocks()  # which torch-pruning does not know
     plan = plan_surgery(network, space)
     images = torch.randn(2, *shape, generator=torch.Generator().manual_seed(1))
-    for widths in _candidates(space, 2 if name == "vgg16_bn" else 5):
-        smaller, kept = plan.apply(widths), plan.kept(widths)
-        assert tuple(len(channels) for channels in kept.values()) == widths
+    for candidate in _candidates(space, 2 if name == "vgg16_bn" else 5):
+        smaller, kept = plan.apply(candidate), plan.kept(candidate)
+        assert tuple(len(channels) for channels in kept.values()) == candidate.widths
         _assert_same_module(smaller, _by_torch_pruning(network, shape, space, kept))
         with torch.inference_mode():
             found = smaller(images)
@@ -88,7 +89,7 @@ def test_slicing_equals_torch_prunings_surgery_and_the_masked_network(
 def test_the_base_widths_give_an_equal_network_with_its_own_tensors(make: Callable, space_of: Callable) -> None:
     network, _shape = make("resnet8-projection")
     plan = plan_surgery(network, space_of("resnet8-projection"))
-    twin = plan.apply([group.width for group in plan.groups])
+    twin = plan.apply(Candidate(tuple(group.width for group in plan.groups)))
     _assert_same_module(twin, network)
     own = {tensor.data_ptr() for tensor in network.state_dict().values()}
     assert not own & {tensor.data_ptr() for tensor in twin.state_dict().values()}
@@ -100,7 +101,7 @@ def test_the_base_widths_give_an_equal_network_with_its_own_tensors(make: Callab
 def test_the_channels_with_the_smallest_filters_go_first(make: Callable, space_of: Callable) -> None:
     network, _shape = make("resnet8-projection")
     space = space_of("resnet8-projection")
-    kept = plan_surgery(network, space).kept([group.width // 2 for group in space.groups])
+    kept = plan_surgery(network, space).kept(Candidate(tuple(group.width // 2 for group in space.groups)))
     inner = network.layer2[0].conv1.weight.detach().abs().flatten(1).sum(1)
     assert set(kept["layer2.0.conv1"]) == set(inner.argsort(descending=True)[:16].tolist())
     stage = sum(
@@ -115,7 +116,7 @@ def test_wider_candidates_contain_the_narrower_ones(make: Callable, space_of: Ca
     plan = plan_surgery(network, space_of("grouped"))
     previous: set[int] = set()
     for width in (4, 8, 12, 16):
-        kept = set(plan.kept((width, 24, 8))["stem.0"])
+        kept = set(plan.kept(Candidate((width, 24, 8)))["stem.0"])
         assert previous < kept
         assert np.bincount([channel // 4 for channel in kept]).tolist() == [width // 4] * 4
         previous = kept
@@ -132,12 +133,12 @@ def test_a_candidate_is_rebuilt_from_weights_order_and_text(make: Callable, spac
     network, _shape = make("depthwise-concat")
     space = space_of("depthwise-concat")
     plan = plan_surgery(network, space)
-    widths = space.random(np.random.default_rng(3))
-    stored = json.dumps({"space": space.to_record(), "order": plan.order, "text": space.text(widths)})
+    candidate = space.random(np.random.default_rng(3))
+    stored = json.dumps({"space": space.to_record(), "order": plan.order, "text": space.text(candidate)})
     read = json.loads(stored)
     fresh, _ = make("depthwise-concat")
     rebuilt = rebuild(fresh, PruningSpace.from_record(read["space"]), read["order"], read["text"])
-    _assert_same_module(rebuilt, plan.apply(widths))
+    _assert_same_module(rebuilt, plan.apply(candidate))
     with pytest.raises(UserError, match=r"the widths of .* are missing"):
         rebuild(fresh, space, plan.order, "stem.0=4")
 
@@ -150,7 +151,7 @@ def test_modes_flags_and_hooks_are_copied(make: Callable, space_of: Callable) ->
     network.conv1.weight.requires_grad_(False)
     calls: list[int] = []
     handle = network.linear.register_forward_hook(lambda *_: calls.append(1))
-    smaller = plan_surgery(network, space).apply([8] * len(space.groups))
+    smaller = plan_surgery(network, space).apply(Candidate((8,) * len(space.groups)))
     assert smaller.training
     assert not smaller.bn1.training
     assert not smaller.conv1.weight.requires_grad
@@ -164,12 +165,12 @@ def test_modes_flags_and_hooks_are_copied(make: Callable, space_of: Callable) ->
 
 def test_a_pruned_network_can_be_trained_and_pruned_again(make: Callable, space_of: Callable) -> None:
     network, shape = make("resnet8-projection")
-    smaller = plan_surgery(network, space_of("resnet8-projection")).apply((8, 8, 16, 16, 32, 32))
+    smaller = plan_surgery(network, space_of("resnet8-projection")).apply(Candidate((8, 8, 16, 16, 32, 32)))
     smaller.train()(torch.randn(4, *shape)).sum().backward()
     assert all(parameter.grad is not None for parameter in smaller.parameters())
     again = pruning_space(smaller, shape)
-    assert again.base == (8, 8, 16, 16, 32, 32)
-    assert plan_surgery(smaller, again).apply((4, 4, 8, 8, 16, 16)).linear.in_features == 16
+    assert again.base.widths == (8, 8, 16, 16, 32, 32)
+    assert plan_surgery(smaller, again).apply(Candidate((4, 4, 8, 8, 16, 16))).linear.in_features == 16
 
 
 @pytest.mark.parametrize(
@@ -187,7 +188,7 @@ def test_widths_that_the_network_cannot_have_are_refused(
     network, _shape = make("grouped")
     plan = plan_surgery(network, space_of("grouped"))
     with pytest.raises(ModelError, match=message):
-        plan.apply(widths)
+        plan.apply(Candidate(widths))
 
 
 def test_a_space_or_order_of_another_network_is_refused(make: Callable, space_of: Callable) -> None:

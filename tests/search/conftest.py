@@ -13,31 +13,48 @@ import pytest
 
 from hwloop.predictors import Prediction
 from hwloop.progress import Silent
+from hwloop.pruning import Candidate
 from hwloop.search import OneByOne, SearchResult, run_search
 
 
 @dataclass(frozen=True)
 class Space:
-    base: tuple[int, ...] = (16, 32, 32, 64, 64, 64)
+    widths: tuple[int, ...] = (16, 32, 32, 64, 64, 64)
     step: int = 8
+    blocks: tuple[SimpleNamespace, ...] = ()
+
+    @property
+    def base(self) -> Candidate:
+        return Candidate(self.widths)
 
     def levels(self, group: int) -> tuple[int, ...]:
-        return tuple(range(self.step, self.base[group] + 1, self.step))
+        return tuple(range(self.step, self.widths[group] + 1, self.step))
 
-    def text(self, widths: Sequence[int]) -> str:
-        return " ".join(f"g{group}={width}" for group, width in enumerate(widths))
+    def candidate(self, widths: Sequence[int], remains: Sequence[bool] | None = None) -> Candidate:
+        flags = remains or [True] * len(self.blocks)
+        names = tuple(block.name for block, flag in zip(self.blocks, flags, strict=True) if not flag)
+        return Candidate(tuple(widths), names)
+
+    def arrays(self, candidates: Sequence[Candidate]) -> tuple[np.ndarray, np.ndarray]:
+        flags = [[block.name not in each.removed for block in self.blocks] for each in candidates]
+        return np.array([each.widths for each in candidates]), np.array(flags, dtype=bool)
+
+    def text(self, candidate: Candidate) -> str:
+        widths = [f"g{group}={width}" for group, width in enumerate(candidate.widths)]
+        return " ".join([*widths, *(f"-{name}" for name in candidate.removed)])
 
     def every(self) -> np.ndarray:
-        return np.array(list(itertools.product(*[self.levels(group) for group in range(len(self.base))])))
+        return np.array(list(itertools.product(*[self.levels(group) for group in range(len(self.widths))])))
 
 
 class Sizes:
-    def parameters(self, widths: Any) -> np.ndarray:
+    def parameters(self, widths: Any, blocks: Any = None) -> np.ndarray:
         w = np.asarray(widths)
-        return (w[:, :-1] * w[:, 1:]).sum(axis=1) * 9
+        removed = 0 if blocks is None else (~np.asarray(blocks)).sum(axis=1)
+        return (w[:, :-1] * w[:, 1:]).sum(axis=1) * 9 - 500 * removed
 
-    def macs(self, widths: Any) -> np.ndarray:
-        return self.parameters(widths) * 64
+    def macs(self, widths: Any, blocks: Any = None) -> np.ndarray:
+        return self.parameters(widths, blocks) * 64
 
 
 @dataclass
@@ -49,20 +66,23 @@ class Model:
     scalable: Sizes = field(default_factory=Sizes)
     calls: int = 0
 
-    def predict(self, widths: Any) -> Prediction:
+    def predict(self, widths: Any, blocks: Any = None) -> Prediction:
         self.calls += 1
         w = np.asarray(widths)
         latency = self.slowdown * (0.1 + 1e-4 * (np.ceil(w[:, :-1] / 16) * np.ceil(w[:, 1:] / 16)).sum(axis=1))
+        if blocks is not None:
+            latency = latency - self.slowdown * 2e-4 * (~np.asarray(blocks)).sum(axis=1)
         peak = 60e6 + 1e4 * w.sum(axis=1) if self.memory else np.full(len(w), np.nan)
         return Prediction(latency, latency, latency, peak, latency, np.zeros(len(w)), ())
 
 
-def error_of(widths: Sequence[int]) -> float:
-    """Grows as channels are cut, more in the first groups, with a bump that makes it not quite monotone."""
-    w = np.asarray(widths, dtype=np.float64)
-    kept = w / np.array(Space().base)
+def error_of(candidate: Candidate) -> float:
+    """Grows as channels are cut, more in the first groups, and with each block; a bump makes it not quite monotone."""
+    w = np.asarray(candidate.widths, dtype=np.float64)
+    kept = w / np.array(Space().widths)
     importance = np.array([3.0, 2.0, 2.0, 1.0, 0.7, 0.4])
-    return float(0.05 + 0.08 * (importance * (1 - kept) ** 2).sum() + 0.004 * np.sin(7 * w).sum() ** 2 / len(w))
+    lost = 0.01 * len(candidate.removed)
+    return float(lost + 0.05 + 0.08 * (importance * (1 - kept) ** 2).sum() + 0.004 * np.sin(7 * w).sum() ** 2 / len(w))
 
 
 class MemoryJournal:
@@ -80,22 +100,22 @@ class Judge:
     """Counts evaluations and fails when asked for one too many."""
 
     def __init__(self, fail_after: int | None = None) -> None:
-        self.seen: list[tuple[int, ...]] = []
+        self.seen: list[Candidate] = []
         self._fail_after = fail_after
 
-    def __call__(self, widths: tuple[int, ...]) -> float:
+    def __call__(self, candidate: Candidate) -> float:
         if self._fail_after is not None and len(self.seen) == self._fail_after:
             raise InterruptedError("killed")
-        self.seen.append(widths)
-        return error_of(widths)
+        self.seen.append(candidate)
+        return error_of(candidate)
 
 
-def evaluator(judge: Callable[[tuple[int, ...]], float]) -> OneByOne:
+def evaluator(judge: Callable[[Candidate], float]) -> OneByOne:
     """With a clock that stands still, so that records can be compared bit by bit."""
     return OneByOne(judge, clock=lambda: 0.0)
 
 
-def search(journal: Any, judge: Callable[[tuple[int, ...]], float] = error_of, **options: Any) -> SearchResult:
+def search(journal: Any, judge: Callable[[Candidate], float] = error_of, **options: Any) -> SearchResult:
     given: dict[str, Any] = {
         "objectives": ("error", "latency_ms", "peak_memory_mb"),
         "population": 16,

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -77,12 +78,12 @@ sys.modules["toy"] = toy
 spec.loader.exec_module(toy)
 left = int(sys.argv[3])
 
-def judge(widths):
+def judge(candidate):
     global left
     if left == 0:
         os.kill(os.getpid(), signal.SIGKILL)
     left -= 1
-    return toy.error_of(widths)
+    return toy.error_of(candidate)
 
 toy.search(Journal.open(Path(sys.argv[2])), judge)
 print("finished")
@@ -135,7 +136,7 @@ def test_a_finished_search_can_be_given_more_generations(toy: Any) -> None:
 
 
 def test_candidates_are_evaluated_once_even_when_the_algorithm_asks_again(toy: Any) -> None:
-    space = toy.Space(base=(16, 32, 32, 16, 16, 16), step=8)
+    space = toy.Space(widths=(16, 32, 32, 16, 16, 16), step=8)
     judge = toy.Judge()
     result = toy.search(toy.MemoryJournal(), judge, space=space, generations=12)
     assert len(judge.seen) == len(set(judge.seen)) == len(result.evaluated)
@@ -143,9 +144,10 @@ def test_candidates_are_evaluated_once_even_when_the_algorithm_asks_again(toy: A
 
 
 def test_a_space_smaller_than_the_population_is_evaluated_whole(toy: Any) -> None:
-    space = toy.Space(base=(16, 16, 8, 8, 8, 8), step=8)
+    space = toy.Space(widths=(16, 16, 8, 8, 8, 8), step=8)
     result = toy.search(toy.MemoryJournal(), space=space)
-    assert sorted(evaluated.widths for evaluated in result.evaluated) == sorted(map(tuple, space.every().tolist()))
+    found = [evaluated.candidate.widths for evaluated in result.evaluated]
+    assert sorted(found) == sorted(map(tuple, space.every().tolist()))
     assert result.exhausted
 
 
@@ -153,15 +155,15 @@ def test_each_evaluation_is_written_down_as_soon_as_it_is_there(toy: Any) -> Non
     journal = toy.MemoryJournal()
     lengths = []
 
-    def judge(widths: tuple[int, ...]) -> float:
+    def judge(candidate: Any) -> float:
         lengths.append(len(journal.records))
-        return float(toy.error_of(widths))
+        return float(toy.error_of(candidate))
 
     toy.search(journal, judge, generations=2)
     assert lengths == list(range(1, 1 + len(lengths)))
     record = journal.records[1]
     assert record["candidate"] == toy.Space().text(toy.Space().base)
-    assert record["widths"] == list(toy.Space().base)
+    assert (record["widths"], record["removed"]) == (list(toy.Space().widths), [])
     assert set(record["objectives"]) == {"error", "latency_ms", "peak_memory_mb"}
     assert (record["kind"], record["generation"], record["seconds"]) == ("evaluation", 0, 0.0)
     json.dumps(journal.records, allow_nan=False)
@@ -253,7 +255,7 @@ def test_without_the_error_nothing_is_evaluated_on_data(toy: Any) -> None:
     result = toy.search(toy.MemoryJournal(), toy.Judge(fail_after=0), objectives=("latency_ms", "parameters"))
     assert result.objectives == ("latency_ms", "parameters")
     assert len(result.front) == 1  # both are least for the thinnest network
-    assert set(result.front[0].widths) == {8}
+    assert set(result.front[0].candidate.widths) == {8}
 
 
 def test_memory_that_was_never_measured_cannot_be_an_objective(toy: Any) -> None:
@@ -279,7 +281,7 @@ def test_the_hypervolume_never_falls_and_beats_random_candidates(toy: Any) -> No
     assert (np.diff(result.hypervolume) >= 0).all()
     assert 0 < result.hypervolume[0] < result.hypervolume[-1] < 1
     assert result.reference[0] == 1.0
-    assert result.reference[1] == pytest.approx(1.1 * float(toy.Model().predict([toy.Space().base]).latency_ms[0]))
+    assert result.reference[1] == pytest.approx(1.1 * float(toy.Model().predict([toy.Space().widths]).latency_ms[0]))
 
 
 def test_progress_counts_every_candidate_once(toy: Any) -> None:
@@ -311,3 +313,22 @@ def test_progress_counts_every_candidate_once(toy: Any) -> None:
     (total, done, _), (_, again, more) = progress.units
     assert (total, done, again) == (128, 0, 40)
     assert again + more == 128
+
+
+def test_blocks_are_searched_beside_widths_and_survive_the_journal(toy: Any) -> None:
+    space = toy.Space(blocks=(SimpleNamespace(name="first"), SimpleNamespace(name="second")))
+    journal, judge = toy.MemoryJournal(), toy.Judge()
+    expected = toy.search(journal, judge, space=space, generations=6)
+    assert {evaluated.candidate.removed for evaluated in expected.evaluated} == {
+        (),
+        ("first",),
+        ("second",),
+        ("first", "second"),
+    }
+    assert journal.records[0]["space"]["blocks"] == ["first", "second"]
+    by_text = {record["candidate"]: record for record in journal.records[1:]}
+    assert any(text.endswith("-first -second") and by_text[text]["removed"] == ["first", "second"] for text in by_text)
+    again = toy.Judge(fail_after=0)
+    assert bits(toy.search(journal, again, space=space, generations=6)) == bits(expected)
+    with pytest.raises(StudyError, match=r"of another search: space \(blocks of the candidates\)"):
+        toy.search(journal, space=toy.Space(blocks=space.blocks[:1]))

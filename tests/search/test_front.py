@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hwloop.pruning import Candidate
 from hwloop.search import Evaluated, choose, front_of, nondominated
 from hwloop.search.front import hypervolume
 
@@ -14,7 +15,7 @@ points = st.lists(st.tuples(*[st.integers(0, 6)] * 3), min_size=1, max_size=40)
 
 
 def made(values: list[tuple[float, ...]]) -> list[Evaluated]:
-    return [Evaluated(f"c{i}", (i,), tuple(map(float, v)), 0, 0.0) for i, v in enumerate(values)]
+    return [Evaluated(f"c{i}", Candidate((i,)), tuple(map(float, v)), 0, 0.0) for i, v in enumerate(values)]
 
 
 @given(points)

@@ -34,7 +34,7 @@ def test_only_the_error_takes_an_evaluation() -> None:
 
 
 def test_each_objective_reads_its_cost_in_its_unit(toy: Any) -> None:
-    widths = np.array([toy.Space().base, (8,) * 6])
+    widths = np.array([toy.Space().widths, (8,) * 6])
     costs = Costs.of(toy.Model(), widths)
     values = {o.name: o.cost(costs) for o in get_objectives(list_objectives()) if o.cost is not None}
     assert values["peak_memory_mb"].tolist() == [60 + 0.01 * 272, 60 + 0.01 * 48]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwloop.errors import UserError
+from hwloop.pruning import Candidate
 from hwloop.search import PruningProblem, initial_indices, list_algorithms, make_algorithm, nondominated
 from hwloop.search.algorithms import register
 from hwloop.search.front import hypervolume
@@ -18,16 +20,16 @@ from hwloop.search.front import hypervolume
 def problem(toy: Any, **space: Any) -> PruningProblem:
     model = toy.Model()
 
-    def assess(widths: np.ndarray) -> np.ndarray:
-        errors = [toy.error_of(tuple(row)) for row in widths]
-        return np.column_stack([errors, model.predict(widths).latency_ms])
+    def assess(candidates: list[Candidate]) -> np.ndarray:
+        errors = [toy.error_of(candidate) for candidate in candidates]
+        return np.column_stack([errors, model.predict([each.widths for each in candidates]).latency_ms])
 
     return PruningProblem(toy.Space(**space), ("error", "latency_ms"), assess)
 
 
 def test_the_last_level_of_every_group_is_the_base_network(toy: Any) -> None:
     made = problem(toy)
-    assert tuple(made.widths(made.xu[None].astype(np.int64))[0]) == toy.Space().base
+    assert made.candidates(made.xu[None].astype(np.int64)) == [toy.Space().base]
     assert made.size == 2 * 4 * 4 * 8 * 8 * 8
 
 
@@ -38,7 +40,9 @@ def test_pymoo_can_solve_it_on_its_own(toy: Any) -> None:
         algorithm.next()
     result = algorithm.result()
     every = toy.Space().every()
-    truth = np.column_stack([[toy.error_of(row) for row in every], toy.Model().predict(every).latency_ms])
+    truth = np.column_stack(
+        [[toy.error_of(Candidate(tuple(row))) for row in every], toy.Model().predict(every).latency_ms]
+    )
     best = truth[nondominated(truth)]
     reference = 1.1 * truth.max(axis=0)
     assert hypervolume(result.F, reference) > 0.99 * hypervolume(best, reference)
@@ -58,15 +62,16 @@ def test_the_first_generation_is_distinct_valid_and_begins_with_the_base(toy: An
 
 
 def test_the_ladder_keeps_the_same_share_of_every_group(toy: Any) -> None:
-    made = problem(toy, base=(64, 64, 64, 64, 64, 64))
-    ladder = made.widths(initial_indices(made, 32, 0)[1:8])  # two of the eight rungs round to the same level
+    made = problem(toy, widths=(64, 64, 64, 64, 64, 64))
+    rungs = made.candidates(initial_indices(made, 32, 0)[1:8])
+    ladder = np.array([each.widths for each in rungs])  # two of the eight rungs round to the same level
     assert (ladder == ladder[:, :1]).all()
     assert ladder[0, 0] == 8
     assert (np.diff(ladder[:, 0]) > 0).all()
 
 
 def test_a_small_space_is_returned_whole(toy: Any) -> None:
-    made = problem(toy, base=(16, 16, 8, 8, 8, 8))
+    made = problem(toy, widths=(16, 16, 8, 8, 8, 8))
     assert len(initial_indices(made, 32, 0)) == 4
 
 
@@ -94,3 +99,13 @@ def test_every_algorithm_asks_for_whole_levels_within_bounds(toy: Any, name: str
         assert (x <= made.xu).all()
         algorithm.evaluator.eval(made, asked)
         algorithm.tell(infills=asked)
+
+
+def test_the_last_variables_are_the_blocks_and_the_ladder_keeps_them_all(toy: Any) -> None:
+    made = problem(toy, blocks=(SimpleNamespace(name="a"), SimpleNamespace(name="b")))
+    assert made.n_var == 8
+    assert made.size == 4 * problem(toy).size
+    row = made.xu.astype(np.int64)
+    row[-2] = 0
+    assert made.candidates(row[None]) == [Candidate(toy.Space().widths, ("a",))]
+    assert (initial_indices(made, 32, 0)[:8, -2:] == 1).all()
