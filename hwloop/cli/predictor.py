@@ -107,8 +107,8 @@ def explain(
 
     _, about = load_networks(networks or _beside(predictor, ".networks.json"))
     moves = _moves(about)
-    widths = moves.space.parse(candidate) if candidate else moves.space.base
-    found = taken_apart(NetworkPredictor.load(predictor, moves.scalable), list(widths))
+    chosen = moves.space.parse(candidate) if candidate else moves.space.base
+    found = taken_apart(NetworkPredictor.load(predictor, moves.scalable), chosen.widths)
     if as_json:
         typer.echo(json.dumps(found.to_dict(), indent=1, allow_nan=False))
     else:
@@ -175,9 +175,9 @@ def build_to_target(
         if held_out:
             known = {one.text for one in found.networks}
             drawn = [
-                widths
-                for widths in sample_candidates(moves.space, held_out + len(known) + 2, HELD_OUT_SEED)[2:]
-                if moves.space.text(widths) not in known
+                one
+                for one in sample_candidates(moves.space, held_out + len(known) + 2, HELD_OUT_SEED)[2:]
+                if moves.space.text(one) not in known
             ][:held_out]
             floor = noise_floor(list(campaign.measured_twice(drawn[:10]).values()))
             truth = campaign.measure_networks(drawn, "held-out networks")

@@ -36,9 +36,9 @@ from hwloop.predictors import (
     evaluate,
     near_front,
 )
-from hwloop.pruning import PruningSpace, plan_surgery, pruning_space
+from hwloop.pruning import Candidate, PruningSpace, plan_surgery, pruning_space
 from hwloop.runtimes import Artifact, Runtime
-from hwloop.study.sampling import Widths, sample_candidates
+from hwloop.study.sampling import sample_candidates
 from hwloop.study.space import Moves
 from hwloop.tables import LatencyTable, measure_layers
 
@@ -110,8 +110,8 @@ class SpaceTable:
 
 
 def open_space(module: nn.Module, input_shape: tuple[int, int, int], rules: FusionRules, grain: int) -> Moves:
-    """The pruning space of a network, with the surgery and the layers that follow it."""
-    space = pruning_space(module, input_shape, grain=grain, minimum_fraction=MINIMUM_FRACTION)
+    """The pruning space of a network's widths, with the surgery and the layers that follow it."""
+    space = pruning_space(module, input_shape, grain=grain, minimum_fraction=MINIMUM_FRACTION).without_blocks()
     surgery = plan_surgery(module, space)
     network = network_from_torch(module, input_shape, rules=rules)
     return Moves(space, surgery, network, ScalableNetwork(network, [group.roots for group in space.groups]))
@@ -139,22 +139,24 @@ class SpaceCampaign:
     table: LatencyTable = field(default_factory=LatencyTable)
     networks: dict[str, MeasuredNetwork] = field(default_factory=dict)
 
-    def artifact(self, widths: Widths) -> Artifact:
+    def artifact(self, candidate: Candidate) -> Artifact:
         """A network of the space, as the runtime loads it."""
-        model = export_onnx(self.moves.surgery.apply(widths), self.input_shape, fold=True)
-        return self.runtime.onnx(model, self.moves.space.text(widths))
+        model = export_onnx(self.moves.surgery.apply(candidate), self.input_shape, fold=True)
+        return self.runtime.onnx(model, self.moves.space.text(candidate))
 
     def measure_networks(
-        self, candidates: Sequence[Widths], description: str, processes: int | None = None, drawn: bool = True
+        self, candidates: Sequence[Candidate], description: str, processes: int | None = None, drawn: bool = True
     ) -> list[MeasuredNetwork]:
         """Measure whole networks; those that are in the store already cost nothing."""
-        texts = [self.moves.space.text(widths) for widths in candidates]
-        subjects = [Subject(text, self.artifact(widths)) for text, widths in zip(texts, candidates, strict=True)]
+        subjects = self._subjects(candidates)
         measured = self.bench.measure(subjects, description, processes) if subjects else {}
         return [
             MeasuredNetwork(text, measured[text].latency_ms, measured[text].peak_bytes, measured[text].status, drawn)
-            for text in texts
+            for text in (subject.key for subject in subjects)
         ]
+
+    def _subjects(self, candidates: Sequence[Candidate]) -> list[Subject]:
+        return [Subject(self.moves.space.text(candidate), self.artifact(candidate)) for candidate in candidates]
 
     def run(self, spending: Spending) -> SpaceTable:
         """Sample the space until the error or the spending is reached, or go on where an earlier run stopped.
@@ -167,7 +169,7 @@ class SpaceCampaign:
         drawn = sample_candidates(self.moves.space, max(4, round(DRAWN_SHARE * spending.networks)), self.seed)
         pool = self._pool()
         state = _State(spending, {layer.key: layer for layer in designed}, {}, set())
-        state.candidates = {self.moves.space.text(widths): widths for widths in drawn}
+        state.candidates = {self.moves.space.text(candidate): candidate for candidate in drawn}
         state.drawn = set(state.candidates)
         curve = sample_adaptively(
             [*state.layers, *state.candidates],
@@ -179,10 +181,9 @@ class SpaceCampaign:
         networks = tuple(self.networks.values())
         return SpaceTable(self.table, networks, self.fitted(self.table, networks), tuple(curve))
 
-    def measured_twice(self, candidates: Sequence[Widths]) -> dict[str, Measurement]:
+    def measured_twice(self, candidates: Sequence[Candidate]) -> dict[str, Measurement]:
         """Networks in two processes each: how far apart they lie is the noise floor."""
-        texts = [self.moves.space.text(widths) for widths in candidates]
-        subjects = [Subject(text, self.artifact(widths)) for text, widths in zip(texts, candidates, strict=True)]
+        subjects = self._subjects(candidates)
         return self.bench.measure(subjects, "noise floor", processes=2) if subjects else {}
 
     def fitted(self, table: LatencyTable, networks: Sequence[MeasuredNetwork]) -> NetworkPredictor:
@@ -200,7 +201,7 @@ class SpaceCampaign:
 
     def _pool(self) -> Pool:
         drawn = sample_candidates(self.moves.space, POOL, self.seed + 1)
-        return Pool(np.array(drawn, dtype=np.int64))
+        return Pool(self.moves.space.arrays(drawn)[0])
 
     def _measure(self, names: Sequence[str], state: _State) -> None:
         layers = [state.layers[name] for name in names if name in state.layers]
@@ -235,10 +236,11 @@ class SpaceCampaign:
         if spare > 0:
             # Without layers left to measure, nothing is left to wait for.
             count = min(spare, ROUND_NETWORKS if layers else spare)
-            texts = [self.moves.space.text(tuple(map(int, row))) for row in looked_at.widths]
+            candidates = [self.moves.space.candidate(row) for row in looked_at.widths.tolist()]
+            texts = [self.moves.space.text(candidate) for candidate in candidates]
             known = np.array([text in state.candidates for text in texts])
             for position in choose_networks(predictor, looked_at, count, known):
-                state.candidates[texts[position]] = tuple(map(int, looked_at.widths[position]))
+                state.candidates[texts[position]] = candidates[position]
                 wanted.append(texts[position])
         return Step(error, wanted)
 
@@ -249,7 +251,7 @@ class _State:
 
     spending: Spending
     layers: dict[str, Layer]
-    candidates: dict[str, Widths]
+    candidates: dict[str, Candidate]
     drawn: set[str]
 
 
@@ -266,7 +268,7 @@ def fit_networks(
     if len(usable) < 2:
         raise ModelError(f"only {len(usable)} of {len(networks)} networks could be measured; a predictor needs two")
     return predictor.fit(
-        np.array([space.parse(one.text) for one in usable]),
+        space.arrays([space.parse(one.text) for one in usable])[0],
         [one.latency_ms for one in usable],
         [one.peak_bytes for one in usable],
         calibrating=[one.drawn for one in usable],
@@ -278,7 +280,7 @@ def evaluate_networks(
 ) -> PredictorReport:
     """Compare a predictor with measured networks of a space that it was not fitted on; raises as `evaluate`."""
     usable = [one for one in networks if one.status in USABLE]
-    widths = np.array([space.parse(one.text) for one in usable], dtype=np.int64).reshape(-1, len(space.groups))
+    widths, _ = space.arrays([space.parse(one.text) for one in usable])
     peaks = [one.peak_bytes for one in usable]
     return evaluate(
         predictor,

@@ -34,7 +34,7 @@ def main() -> None:
         layers = layer_design(scalable, [space.levels(g) for g in range(len(space.groups))], 5)[:400]
         table = LatencyTable([_row(layer, context) for layer in layers], grain=8)
         rng = np.random.default_rng(0)
-        widths = np.array([space.random(rng) for _ in range(CANDIDATES)])
+        widths = space.arrays([space.random(rng) for _ in range(CANDIDATES)])[0]
         some = np.array(sample_candidates(space, NETWORKS, 0))
         began = time.perf_counter()
         raw = NetworkPredictor(scalable, table)

@@ -122,9 +122,9 @@ def measure_space(name: str, runtime_name: str, given: argparse.Namespace, conso
         judge = replace(campaign, bench=replace(bench, store=others, session_id=f"{session}-truth"))
         seen = {one.text for one in found.networks}
         candidates = [
-            widths
-            for widths in sample_candidates(moves.space, given.held_out + len(seen) + 2, HELD_OUT_SEED)[2:]
-            if moves.space.text(widths) not in seen
+            one
+            for one in sample_candidates(moves.space, given.held_out + len(seen) + 2, HELD_OUT_SEED)[2:]
+            if moves.space.text(one) not in seen
         ][: given.held_out]
         truth = judge.measure_networks(candidates, "held-out networks")
         again = judge.measured_twice(candidates[:NOISE_NETWORKS])
@@ -234,7 +234,8 @@ def _by_family(one: Measured, networks: Sequence[MeasuredNetwork]) -> tuple[Netw
 
 
 def _widths(space: Any, networks: Sequence[MeasuredNetwork]) -> NDArray[np.int64]:
-    return np.array([space.parse(one.text) for one in networks], dtype=np.int64)
+    widths: NDArray[np.int64] = space.arrays([space.parse(one.text) for one in networks])[0]
+    return widths
 
 
 def _latencies(networks: Sequence[MeasuredNetwork]) -> FloatArray:

@@ -87,7 +87,7 @@ from pathlib import Path
 from hwloop.cli.main import main
 from hwloop.extraction import network_from_onnx
 from hwloop.layers import ScalableNetwork
-from hwloop.predictors import LayerSum
+from hwloop.predictors import NetworkPredictor
 from hwloop.tables import LatencyTable
 
 path = sys.argv[1]
@@ -97,10 +97,9 @@ try:
 except SystemExit as end:
     assert not end.code, end.code
 network = network_from_onnx(Path(path))
-scalable = ScalableNetwork(network, [])
-sums = LayerSum(scalable, LatencyTable.load(Path("t.parquet")).costs(network.layers))
-found = sums.at([[]])
-print("predicted", float(found.total_ms[0]), sums.missing)
+predictor = NetworkPredictor(ScalableNetwork(network, []), LatencyTable.load(Path("t.parquet")))
+found = predictor.predict([[]])
+print("predicted", float(found.latency_ms[0]), found.missing)
 """
     word, total, missing = without_torch(script, str(model), folder=tmp_path).splitlines()[-1].split(" ", 2)
     assert word == "predicted"

@@ -73,7 +73,7 @@ class Model:
         if blocks is not None:
             latency = latency - self.slowdown * 2e-4 * (~np.asarray(blocks)).sum(axis=1)
         peak = 60e6 + 1e4 * w.sum(axis=1) if self.memory else np.full(len(w), np.nan)
-        return Prediction(latency, latency, latency, peak, latency, np.zeros(len(w)), ())
+        return Prediction(latency, latency, latency, peak, latency, np.zeros(len(w)), (), ())
 
 
 def error_of(candidate: Candidate) -> float:
