@@ -27,7 +27,7 @@ from hwloop.runtimes import Artifact, TvmRuntime
 from hwloop.runtimes.reference import fed, kept_outputs, module_outputs
 from hwloop.runtimes.tvm import DeviceTimer, Effort, Records, extra, host_target, kernels, target_from_facts
 from hwloop.runtimes.tvm.layers import task_of
-from hwloop.runtimes.tvm.schedule import Schedule, candidates
+from hwloop.runtimes.tvm.schedule import Schedule, VectorUnit, candidates
 from hwloop.runtimes.tvm.task import ConvTask, DenseTask, Epilogue, Task
 from hwloop_agent import protocol
 from hwloop_agent.runtimes import InvalidArtifactError, UnsupportedError
@@ -49,7 +49,7 @@ def runtime() -> TvmRuntime:
     return TvmRuntime(records=None)
 
 
-def computed(task: Task, schedule: Schedule) -> tuple[np.ndarray, np.ndarray]:
+def computed(task: Task, schedule: Schedule, lanes: int) -> tuple[np.ndarray, np.ndarray]:
     """What the kernel gives and what torch gives; the output begins as NaN, so that every value must be written."""
     tvm, target = extra.load(), host_target()
     random = np.random.default_rng(0)
@@ -58,11 +58,11 @@ def computed(task: Task, schedule: Schedule) -> tuple[np.ndarray, np.ndarray]:
     weight = random.standard_normal(task.weight_shape, dtype=np.float32) / 4
     bias = random.standard_normal(task.filters if convolution else task.columns, dtype=np.float32)
     residual = random.standard_normal(task.output_shape, dtype=np.float32)
-    arrays = [source, kernels.pack(task, schedule, target.unit.lanes, weight)]
+    arrays = [source, kernels.pack(task, schedule, lanes, weight)]
     arrays += [bias] if task.epilogue.bias else []
     arrays += [residual] if task.epilogue.residual else []
     arrays.append(np.full(task.output_shape, np.nan, np.float32))
-    built = tvm.compile(kernels.build(task, schedule, target.unit.lanes, "main"), target.to_tvm())
+    built = tvm.compile(kernels.build(task, schedule, lanes, "main"), target.to_tvm())
     values = [tvm.runtime.tensor(array) for array in arrays]
     built["main"](*values)
 
@@ -113,16 +113,23 @@ def computed(task: Task, schedule: Schedule) -> tuple[np.ndarray, np.ndarray]:
     ids=lambda value: value if isinstance(value, str) else value.key,
 )
 def test_a_kernel_computes_what_torch_computes(task: Task, schedule: str) -> None:
-    output, expected = computed(task, Schedule.parse(schedule))
+    output, expected = computed(task, Schedule.parse(schedule), lanes=8)
     np.testing.assert_allclose(output, expected, atol=1e-4)
 
 
-def test_every_candidate_of_a_task_computes_the_same() -> None:
-    task = ConvTask(1, 3, (5, 9), 6, (3, 3), (1, 1), (1, 1, 1, 1), epilogue=Epilogue(bias=True, low=0.0))
-    found = candidates(task, host_target().unit)
+@pytest.mark.parametrize(("task", "schedule"), [(ConvTask(1, 6, (6, 30), 5, (2, 3)), "direct 2x1x3 outer")])
+def test_a_tile_that_is_longer_than_a_row_is_refused(task: Task, schedule: str) -> None:
+    with pytest.raises(ValueError, match="reaches beyond the output"):
+        computed(task, Schedule.parse(schedule), lanes=16)
+
+
+@pytest.mark.parametrize("unit", [VectorUnit(4, 16), VectorUnit(8, 16), VectorUnit(16, 32)], ids=str)
+def test_every_candidate_of_a_task_computes_the_same(unit: VectorUnit) -> None:
+    task = ConvTask(1, 3, (5, 9), 9, (3, 3), (1, 1), (1, 1, 1, 1), epilogue=Epilogue(bias=True, low=0.0))
+    found = candidates(task, unit)
     assert {one.kind for one in found} == {"direct", "packed"}
     for schedule in found[:: max(1, len(found) // 8)]:
-        output, expected = computed(task, schedule)
+        output, expected = computed(task, schedule, unit.lanes)
         np.testing.assert_allclose(output, expected, atol=1e-4, err_msg=schedule.text)
 
 

@@ -83,6 +83,20 @@ class VectorUnit:
     registers: int
 
 
+def overreaches(task: Task, schedule: Schedule, lanes: int) -> bool:
+    """Whether the vectors of a tile would write beyond the end of what they lie along: kernels know no masks.
+
+    A single vector may be longer than that, as its lanes are then stored one by one.
+    """
+    if isinstance(task, DenseTask):
+        vectors, length = schedule.channels, task.columns
+    elif schedule.kind == "packed":
+        vectors, length = schedule.channels, task.group_filters
+    else:
+        vectors, length = schedule.columns, (plane(task) if schedule.kind == "direct" else task.output_size)[1]
+    return vectors > 1 and vectors * lanes > length
+
+
 ITEM = 4
 """Bytes of a float32."""
 NEAR_BYTES = 256 * 1024

@@ -15,7 +15,7 @@ from hwloop.runtimes.tvm.kernels.dense import dense, pack_dense
 from hwloop.runtimes.tvm.kernels.depthwise import depthwise, pack_depthwise
 from hwloop.runtimes.tvm.kernels.direct import direct, pack_direct
 from hwloop.runtimes.tvm.kernels.packed import pack_packed, packed
-from hwloop.runtimes.tvm.schedule import Schedule
+from hwloop.runtimes.tvm.schedule import Schedule, overreaches
 from hwloop.runtimes.tvm.task import DenseTask, Task
 
 __all__ = ["build", "pack"]
@@ -32,7 +32,12 @@ def build(task: Task, schedule: Schedule, lanes: int, name: str) -> Any:
 
     Returns:
         A `tvm.tirx.PrimFunc`; its weights are those of `pack`.
+
+    Raises:
+        ValueError: the schedule's tile is longer than the output, and would write beyond it.
     """
+    if overreaches(task, schedule, lanes):
+        raise ValueError(f"{schedule.text} with vectors of {lanes} reaches beyond the output of {task.key}")
     if isinstance(task, DenseTask):
         return dense(task, schedule, lanes, name)
     writer = {"direct": direct, "packed": packed, "depthwise": depthwise}[schedule.kind]
