@@ -84,7 +84,7 @@ def test_a_killed_search_evaluates_the_same_candidates_as_an_uninterrupted_one(t
     for name in MEASURED:
         shutil.copy(whole.parent / "study" / name, killed.parent / "study" / name)
     shutil.copy(whole.parent / "study" / "trials.ndjson", killed.parent / "study" / "trials.ndjson")
-    assert kill_many_times(killed, home, longest_s=8, seed=2) >= 3
+    assert kill_many_times(killed, home, longest_s=4, seed=2) >= 3
     finish(killed, home)
     assert evaluations(killed.parent / "study") == evaluations(whole.parent / "study")
     fronts = [sorted(p.name for p in (s.parent / "study" / "models").glob("*.onnx")) for s in (whole, killed)]
