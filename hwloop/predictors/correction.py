@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -107,6 +108,21 @@ class Corrected:
 
 
 @dataclass(frozen=True)
+class _Solution:
+    """A process given its k networks.
+
+    Attributes:
+        features: of them.
+        inverse: (k, k) of their covariance.
+        weights: (k,) of them in a prediction.
+    """
+
+    features: Features
+    inverse: FloatArray
+    weights: FloatArray
+
+
+@dataclass(frozen=True)
 class Correction:
     """A fitted correction; without networks the bare sum.
 
@@ -131,17 +147,15 @@ class Correction:
     noise_factors: FloatArray = field(default_factory=lambda: np.ones(0))
     leave_one_out_error: float = float("nan")
 
-    def __post_init__(self) -> None:
+    @cached_property
+    def _solution(self) -> _Solution | None:
+        """The process given its networks; None without any."""
         if self.terms is None:
-            return
+            return None
         features = self._features(self.terms)
         covariance = self._kernel(features, features) + np.diag(self._noise() ** 2)
-        chol = cholesky(covariance, lower=True)
-        inverse = cho_solve((chol, True), np.eye(len(covariance)))
-        object.__setattr__(self, "_fitted", features)
-        object.__setattr__(self, "_chol", chol)
-        object.__setattr__(self, "_inverse", inverse)
-        object.__setattr__(self, "_weights", inverse @ (self._ratios() - 1))
+        inverse = cho_solve((cholesky(covariance, lower=True), True), np.eye(len(covariance)))
+        return _Solution(features, inverse, inverse @ (self._ratios() - 1))
 
     @property
     def networks(self) -> int:
@@ -150,11 +164,12 @@ class Correction:
 
     def apply(self, terms: NetworkTerms) -> Corrected:
         """The latencies of n networks."""
-        if self.terms is None:
+        solution = self._solution
+        if solution is None:
             return Corrected(terms.sums_ms, np.zeros(len(terms)), np.zeros((0, len(terms))))
         features = self._features(terms)
-        cross = self._kernel(features, self._fitted)  # type: ignore[attr-defined]
-        weights, inverse = self._weights, self._inverse  # type: ignore[attr-defined]
+        cross = self._kernel(features, solution.features)
+        weights, inverse = solution.weights, solution.inverse
         ratio = np.maximum(1 + cross @ weights, FLOOR)
         solved = cross @ inverse
         variance = np.maximum(self._diagonal(features) - (solved * cross).sum(1), 0)
@@ -166,23 +181,24 @@ class Correction:
 
     def left_out(self) -> tuple[FloatArray, FloatArray]:
         """(k,) latency of each network by the correction without it, and the (k,) relative spread of that."""
-        if self.terms is None:
+        solution = self._solution
+        if self.terms is None or solution is None:
             return np.zeros(0), np.zeros(0)
-        inverse, weights = self._inverse, self._weights  # type: ignore[attr-defined]
-        own = np.diag(inverse)
-        ratios = np.maximum(self._ratios() - weights / own, FLOOR)
+        own = np.diag(solution.inverse)
+        ratios = np.maximum(self._ratios() - solution.weights / own, FLOOR)
         noise = float(np.exp(self.logs[NOISE]))
         variance = np.maximum(1 / own - self._noise() ** 2, 0)
         return self.terms.sums_ms * ratios, np.sqrt(variance / ratios**2 + noise**2)
 
     def contributions_ms(self, terms: NetworkTerms) -> dict[str, FloatArray]:
         """What each part adds to the bare sum, in ms, (n,) each; they add up to the correction."""
-        if self.terms is None:
+        solution = self._solution
+        if solution is None:
             return {}
         features, found = self._features(terms), {}
         for part in FORMS[self.form]:
-            cross = self._kernel(features, self._fitted, only=part)  # type: ignore[attr-defined]
-            found[PART_NAMES[part]] = terms.sums_ms * (cross @ self._weights)  # type: ignore[attr-defined]
+            cross = self._kernel(features, solution.features, only=part)
+            found[PART_NAMES[part]] = terms.sums_ms * (cross @ solution.weights)
         return found
 
     def to_dict(self) -> dict[str, Any]:

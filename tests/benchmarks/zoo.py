@@ -216,17 +216,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 def show(cells: Sequence[Cell], found: dict[Cell, NetworkResult], console: Console) -> None:
     """Print one row for each cell, and why something is missing."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for name in (
-        "network",
-        "runtime",
-        "thr.",
-        "end to end ms",
-        "interval",
-        "sum of layers ms",
-        "gap",
-        "peak MB",
-        "file MB",
-    ):
+    for name in COLUMNS:
         table.add_column(name, justify="left" if name in ("network", "runtime") else "right", no_wrap=True)
     notes: dict[str, int] = {}
 

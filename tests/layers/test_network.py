@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from hwloop.errors import ModelError
 from hwloop.layers import Layer, Network, Node, ScalableNetwork
+from tests.layers.allocator import brute_force_peak
 
 
 def conv(name, source, shape, outputs, *, groups=1, residual=None):
@@ -178,23 +179,6 @@ def test_what_cannot_be_resized_is_named_and_harmless_as_long_as_its_input_stays
     assert network.resized({"last": 3}).layers[2].out_channels == 3
     with pytest.raises(ModelError, match=r"odd \(DepthToSpace\(\)\).*stem"):
         network.resized({"stem": 4})
-
-
-def brute_force_peak(network):
-    """Walk the schedule with a set of buffers, as an allocator would."""
-    uses = {}
-    for step, node in enumerate(network.nodes):
-        for source in node.inputs:
-            uses.setdefault(source, []).append(step)
-    live = {-1 - k: int(np.prod(shape)) * 4 for k, shape in enumerate(network.input_shapes) if -1 - k in uses}
-    peak = 0
-    for step, node in enumerate(network.nodes):
-        live[step] = int(np.prod(node.layer.output_shape)) * 4
-        peak = max(peak, sum(live.values()))
-        for tensor in list(live):
-            if tensor not in network.outputs and max(uses.get(tensor, [-1])) <= step:
-                del live[tensor]
-    return peak
 
 
 def test_peak_activations_are_those_of_an_allocator(residual, everything):

@@ -12,6 +12,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from hwloop.models import build_model
 from hwloop.pruning import PruningSpace, pruning_space
+from tests.pruning.headed import Headed
 
 Made = tuple[nn.Module, tuple[int, int, int]]
 
@@ -24,19 +25,7 @@ def _conv(inputs: int, outputs: int, kernel: int = 3, **settings: int) -> nn.Seq
     )
 
 
-class _Headed(nn.Module):
-    """A body, global mean, a linear classifier."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.head = nn.Linear(channels, 5)
-
-    def classify(self, maps: Tensor) -> Tensor:
-        logits: Tensor = self.head(functional.adaptive_avg_pool2d(maps, 1).flatten(1))
-        return logits
-
-
-class DepthwiseConcat(_Headed):
+class DepthwiseConcat(Headed):
     """A depthwise separable branch and a plain one, concatenated twice."""
 
     def __init__(self) -> None:
@@ -54,7 +43,7 @@ class DepthwiseConcat(_Headed):
         return self.classify(self.join(torch.relu(self.norm(both))))
 
 
-class Grouped(_Headed):
+class Grouped(Headed):
     """A convolution with four groups between two plain ones."""
 
     def __init__(self) -> None:
@@ -67,7 +56,7 @@ class Grouped(_Headed):
         return self.classify(self.last(self.grouped(self.stem(images))))
 
 
-class SqueezeExcite(_Headed):
+class SqueezeExcite(Headed):
     """Channel attention: a gate computed from the means of the maps it multiplies."""
 
     def __init__(self) -> None:
@@ -83,7 +72,7 @@ class SqueezeExcite(_Headed):
         return self.classify(self.last(maps * torch.sigmoid(gate)))
 
 
-class GatedHalves(_Headed):
+class GatedHalves(Headed):
     """One half of a convolution's channels gates the other: channels are coupled within one layer."""
 
     def __init__(self) -> None:
@@ -96,7 +85,7 @@ class GatedHalves(_Headed):
         return self.classify(self.last(value * torch.sigmoid(gate)))
 
 
-class ConcatShortcut(_Headed):
+class ConcatShortcut(Headed):
     """A shortcut over the concatenation of two layers: it couples part of one layer to all of another."""
 
     def __init__(self) -> None:
@@ -126,7 +115,7 @@ class FixedView(nn.Module):
         return logits
 
 
-class Mixed(_Headed):
+class Mixed(Headed):
     """PReLU, a scale that belongs to no layer, a transposed convolution, layer norm, tied and computed weights."""
 
     def __init__(self) -> None:
@@ -151,7 +140,7 @@ class Mixed(_Headed):
         return self.classify(self.last(torch.relu(self.twin(maps))))
 
 
-class TwoHeads(_Headed):
+class TwoHeads(Headed):
     """Gives logits and the features that they are computed from."""
 
     def __init__(self) -> None:

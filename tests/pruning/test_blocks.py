@@ -27,21 +27,12 @@ from hwloop.pruning import (
     pruning_space,
     rebuild,
 )
+from tests.pruning.headed import Headed
 
 SHAPE = (3, 8, 8)
 
 
-class _Headed(nn.Module):
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.head = nn.Linear(channels, 5)
-
-    def classify(self, maps: Tensor) -> Tensor:
-        logits: Tensor = self.head(functional.adaptive_avg_pool2d(maps, 1).flatten(1))
-        return logits
-
-
-class Inline(_Headed):
+class Inline(Headed):
     """Everything in one forward function; what the first two sums keep can be negative."""
 
     def __init__(self) -> None:
@@ -78,7 +69,7 @@ class PreActivation(nn.Module):
         return joined
 
 
-class PreActivated(_Headed):
+class PreActivated(Headed):
     def __init__(self) -> None:
         super().__init__(10)
         self.stem = nn.Conv2d(3, 8, 3, padding=1)
@@ -89,7 +80,7 @@ class PreActivated(_Headed):
         return self.classify(torch.relu(self.two(self.one(self.stem(images)))))
 
 
-class Odd(_Headed):
+class Odd(Headed):
     """Sums that are no removable blocks: two equal branches, a branch read twice, shared weights, functional ends."""
 
     def __init__(self) -> None:
@@ -110,7 +101,7 @@ class Odd(_Headed):
         return self.classify(maps + torch.exp(self.ends(maps)))
 
 
-class Branching(_Headed):
+class Branching(Headed):
     """Control flow that depends on the images cannot be traced symbolically."""
 
     def __init__(self) -> None:

@@ -11,7 +11,6 @@ import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from hwloop.extraction import ONNXRUNTIME_ARM, export_onnx
@@ -19,6 +18,7 @@ from hwloop.extraction.blocks import Branch, blocks_from_torch
 from hwloop.layers import ScalableNetwork
 from hwloop.models import build_model
 from hwloop.pruning import PruningSpace, masked, plan_surgery, pruning_space
+from tests.pruning.headed import Headed
 
 CANDIDATES = 50
 FEW = 4
@@ -32,17 +32,7 @@ def _conv(inputs: int, outputs: int, kernel: int = 3, groups: int = 1) -> nn.Seq
     )
 
 
-class _Headed(nn.Module):
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.head = nn.Linear(channels, 7)
-
-    def classify(self, maps: Tensor) -> Tensor:
-        logits: Tensor = self.head(functional.adaptive_avg_pool2d(maps, 1).flatten(1))
-        return logits
-
-
-class DenseConcatenation(_Headed):
+class DenseConcatenation(Headed):
     """Each layer reads the concatenation of all before it."""
 
     def __init__(self) -> None:
@@ -57,7 +47,7 @@ class DenseConcatenation(_Headed):
         return self.classify(torch.cat(maps, 1))
 
 
-class SplitAndShuffle(_Headed):
+class SplitAndShuffle(Headed):
     """ShuffleNet V2's unit: half of the channels pass by, and the halves are interleaved."""
 
     def __init__(self) -> None:
@@ -75,7 +65,7 @@ class SplitAndShuffle(_Headed):
         return self.classify(self.inner(self.last(maps)))
 
 
-class SharedWeights(_Headed):
+class SharedWeights(Headed):
     """One residual block is applied three times."""
 
     def __init__(self) -> None:
@@ -91,7 +81,7 @@ class SharedWeights(_Headed):
         return self.classify(self.last(maps))
 
 
-class SharedReduction(_Headed):
+class SharedReduction(Headed):
     """Two squeeze-and-excitation gates behind one reduction, inside residual blocks."""
 
     def __init__(self) -> None:

@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+JOURNALS = ("trials.ndjson", "search.ndjson")
+
 TINY = """
 [study]
 name = "tiny"
@@ -74,15 +76,28 @@ def finish(study: Path, home: Path) -> dict[str, Any]:
     return result
 
 
-def kill_after(study: Path, home: Path, seconds: float, *, group: bool) -> bool:
-    """Run for some seconds, then SIGKILL the host alone, or it and everything it started.
+def kill_after(study: Path, home: Path, records: int, seconds: float, *, group: bool) -> bool:
+    """Run until the journals have grown by some records and some seconds more, then SIGKILL.
+
+    By records, so that a kill strikes wherever the machine is by then: seconds alone are too short for a slow one and
+    too long for a fast one.
+
+    Args:
+        study: its file.
+        home: of the agent.
+        records: of both journals together.
+        seconds: afterwards.
+        group: the host and everything that it started, not the host alone.
 
     Returns:
         Whether it was still running.
     """
+    before = _records(study)
     process = start(study, home)
+    while process.poll() is None and _records(study) < before + records:
+        time.sleep(0.02)
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and process.poll() is None:
+    while process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     alive = process.poll() is None
     if group and alive:
@@ -91,3 +106,8 @@ def kill_after(study: Path, home: Path, seconds: float, *, group: bool) -> bool:
         process.kill()
     process.communicate()
     return alive
+
+
+def _records(study: Path) -> int:
+    paths = [study.parent / "study" / name for name in JOURNALS]
+    return sum(path.read_bytes().count(b"\n") for path in paths if path.exists())
