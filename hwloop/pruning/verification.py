@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -30,7 +31,8 @@ TOLERANCE = 1e-4
 
 _BATCH = 2
 _CALIBRATION_BATCH = 8  # batch normalisation needs several values per channel, also on maps of one pixel
-_SEED = 0
+_SEEDS = range(5)
+_UNCHANGED = "masking it does not change the outputs, so slicing it cannot be verified"
 
 
 def verified(
@@ -54,7 +56,7 @@ def verified(
         The groups that passed, and those that did not with the reason, in the given order.
     """
     with torch_threads(1):  # small batches: more threads mostly wait for each other
-        return _verified(_Trial(module, input_shape), groups, narrowest)
+        return _verified(_Trials(module, input_shape), groups, narrowest)
 
 
 def verified_blocks(
@@ -77,7 +79,7 @@ def verified_blocks(
     if not blocks:
         return (), ()
     with torch_threads(1):
-        trial = _Trial(module, input_shape, blocks)
+        trial = _Trials(module, input_shape, blocks)
         passed, failed = [], []
         for block in blocks:
             reason = trial.reason((), (), [block])
@@ -93,7 +95,7 @@ def verified_blocks(
 
 
 def _verified(
-    trial: _Trial, groups: Sequence[ChannelGroup], narrowest: Callable[[ChannelGroup], int]
+    trial: _Trials, groups: Sequence[ChannelGroup], narrowest: Callable[[ChannelGroup], int]
 ) -> tuple[tuple[ChannelGroup, ...], tuple[FixedGroup, ...]]:
     passed: list[ChannelGroup] = []
     failed: dict[str, FixedGroup] = {}
@@ -115,13 +117,39 @@ def _verified(
     return tuple(passed), tuple(failed[group.name] for group in groups if group.name in failed)
 
 
+class _Trials:
+    """The same network with other random weights, as many as it takes.
+
+    With few units behind one ReLU, random weights can leave them all at zero: nothing is seen of such a group then,
+    and other weights are tried.
+    """
+
+    def __init__(self, module: nn.Module, input_shape: Sequence[int], blocks: Sequence[RemovableBlock] = ()) -> None:
+        self._make = partial(_Trial, module, input_shape, blocks)
+        self._made: dict[int, _Trial] = {}
+
+    def reason(
+        self, groups: Sequence[ChannelGroup], widths: Sequence[int], removed: Sequence[RemovableBlock] = ()
+    ) -> str | None:
+        """As `_Trial.reason`, of the first trial in which the groups do something."""
+        for seed in _SEEDS:
+            if seed not in self._made:
+                self._made[seed] = self._make(seed)
+            reason = self._made[seed].reason(groups, widths, removed)
+            if reason != _UNCHANGED:
+                return reason
+        return _UNCHANGED
+
+
 class _Trial:
     """A network with random weights, an input, and what it computes of it."""
 
-    def __init__(self, module: nn.Module, input_shape: Sequence[int], blocks: Sequence[RemovableBlock] = ()) -> None:
+    def __init__(
+        self, module: nn.Module, input_shape: Sequence[int], blocks: Sequence[RemovableBlock], seed: int
+    ) -> None:
         self._blocks = blocks
-        self._generator = torch.Generator().manual_seed(_SEED)
-        self._random = np.random.default_rng(_SEED)
+        self._generator = torch.Generator().manual_seed(seed)
+        self._random = np.random.default_rng(seed)
         self._network = copy.deepcopy(module).to("cpu").eval().requires_grad_(False)
         with torch.random.fork_rng(devices=[]):
             self._randomise(input_shape)
@@ -159,7 +187,7 @@ class _Trial:
         if (groups or removed) and all(width < group.width for width, group in zip(widths, groups, strict=True)):
             change = _largest_difference(silenced, self._full)
             if change <= TOLERANCE * scale:
-                return "masking it does not change the outputs, so slicing it cannot be verified"
+                return _UNCHANGED
         return None
 
     def _outputs(self, network: nn.Module) -> list[Tensor]:
