@@ -10,10 +10,11 @@ from pathlib import Path
 
 
 def children() -> set[int]:
-    """Process ids of this process's children."""
+    """Process ids of this process's children; a thread that ends meanwhile has handed its own to the others."""
     found: set[int] = set()
     for task in Path("/proc/self/task").iterdir():
-        found |= {int(pid) for pid in (task / "children").read_text().split()}
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found |= {int(pid) for pid in (task / "children").read_text().split()}
     return found
 
 
