@@ -50,26 +50,36 @@ def open_space(
     grain: int,
     minimum_fraction: float = MINIMUM_FRACTION,
 ) -> Moves:
+    """The moves of a network with its channels in the order of their L1 norms; raises as `find_space`."""
+    space, scalable = find_space(module, input_shape, rules, grain=grain, minimum_fraction=minimum_fraction)
+    return Moves(space, plan_surgery(module, space), scalable.network, scalable)
+
+
+def find_space(
+    module: nn.Module,
+    input_shape: tuple[int, int, int],
+    rules: FusionRules,
+    *,
+    grain: int,
+    minimum_fraction: float,
+) -> tuple[PruningSpace, ScalableNetwork]:
     """Find the groups of coupled channels and the removable blocks of a network, and its layers as `rules` join them.
 
-    A block whose removal makes the runtime execute what cannot be told from the layers stays; `space.fixed_blocks`
-    says why.
+    A block whose removal makes the runtime execute what cannot be told from the layers stays; `fixed_blocks` of the
+    space says why.
 
     Raises:
         ModelError: the network cannot be traced or exported, or has nothing that can be pruned.
     """
     space = pruning_space(module, input_shape, grain=grain, minimum_fraction=minimum_fraction)
     try:
-        scalable = _scalable(module, input_shape, space, rules)
+        return space, _scalable(module, input_shape, space, rules)
     except ModelError as error:
-        if not space.blocks:
+        if not space.blocks or not space.groups:
             raise
         stay = tuple(FixedBlock(block.name, str(error)) for block in space.blocks)
-        space = replace(space.without_blocks(), fixed_blocks=(*space.fixed_blocks, *stay))
-        if not space.groups:
-            raise
-        scalable = _scalable(module, input_shape, space, rules)
-    return Moves(space, plan_surgery(module, space), scalable.network, scalable)
+    widths_alone = replace(space.without_blocks(), fixed_blocks=(*space.fixed_blocks, *stay))
+    return widths_alone, _scalable(module, input_shape, widths_alone, rules)
 
 
 def find_moves(config: StudyConfig, base: Base, rules: FusionRules, study: StudyDirectory, progress: Progress) -> Moves:
@@ -84,20 +94,20 @@ def find_moves(config: StudyConfig, base: Base, rules: FusionRules, study: Study
     """
     if study.has("space.json"):
         space, order = _known(study.read_json("space.json"), study)
-        surgery = SurgeryPlan(base.module, space.groups, order, space.blocks)
         scalable = _scalable(base.module, base.input_shape, space, rules)
-        moves = Moves(space, surgery, scalable.network, scalable)
+        surgery = SurgeryPlan(base.module, space.groups, order, space.blocks)
     else:
         minimum = config.pruning.minimum_fraction
-        moves = open_space(base.module, base.input_shape, rules, grain=1, minimum_fraction=minimum)
-        study.write_json("space.json", {"space": moves.space.to_record(), "order": moves.surgery.order})
-    for fixed in moves.space.fixed:
+        space, scalable = find_space(base.module, base.input_shape, rules, grain=1, minimum_fraction=minimum)
+        surgery = plan_surgery(base.module, space)
+        study.write_json("space.json", {"space": space.to_record(), "order": surgery.order})
+    for fixed in space.fixed:
         progress.say(f"{fixed.name} keeps its width: {fixed.reason}")
-    for block in moves.space.fixed_blocks:
+    for block in space.fixed_blocks:
         progress.say(f"block {block.name} stays: {block.reason}")
-    for node in moves.network.unsupported:
+    for node in scalable.network.unsupported:
         progress.say(f"layer {node.name} cannot be measured ({node.layer.detail}); latencies leave it out")
-    return moves
+    return Moves(space, surgery, scalable.network, scalable)
 
 
 def _known(record: Any, study: StudyDirectory) -> tuple[PruningSpace, Mapping[str, Sequence[int]]]:
