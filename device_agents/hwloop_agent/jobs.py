@@ -6,6 +6,7 @@ import sys
 import time
 from typing import Any, Callable, List, NamedTuple, Optional
 
+from hwloop_agent.pace import pace_of
 from hwloop_agent.pacebook import PaceBook
 from hwloop_agent.placement import place, read_cpus
 from hwloop_agent.protocol import Json
@@ -116,9 +117,10 @@ class TrialJob(Job):
         worker = self.worker
         if worker.exit is None or worker.exit.asked == SHUTDOWN:
             return True
+        latency = worker.parts.get("latency")
+        if isinstance(latency, dict) and latency.get("canary_ns"):
+            self._paces.learn(self._cpus, pace_of(latency["canary_ns"]))
         conditions = worker.parts.get("conditions")
-        if isinstance(conditions, dict) and isinstance(conditions.get("pace_ns"), float):
-            self._paces.learn(self._cpus, conditions["pace_ns"])
         if isinstance(conditions, dict):
             self._thermal.learn(conditions)
         killed = oom_kills(self._files) > self._oom_kills

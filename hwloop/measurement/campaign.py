@@ -19,6 +19,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from hwloop.measurement import anchor
 from hwloop.measurement.execution import Execution, OpenSession, Session, Turn
 from hwloop.measurement.measurement import USABLE, Measurement, pool
@@ -30,6 +32,8 @@ from hwloop.runtimes import Artifact
 
 #: Paces that differ by more than this are different paces (the agent's own tolerance, `hwloop_agent.pace.TOLERANCE`).
 PACE_TOLERANCE = 1.06
+#: One moment of a faster clock does not make all other trials doubtful (`hwloop_agent.pacebook.QUANTILE`).
+PACE_QUANTILE = 0.1
 
 #: Signals that come from outside: no runtime dies of them by itself, and the kernel's own kills for memory are `oom`.
 FOREIGN_SIGNALS = ("SIGKILL", "SIGTERM")
@@ -145,16 +149,15 @@ def _anchors(subjects: Sequence[Subject], plan: CampaignPlan) -> list[Turn]:
 
 
 def _paces(planned: Sequence[tuple[Subject, Trial]], store: TrialStore) -> dict[str, float]:
-    """The fastest pace that any trial of the campaign saw on its CPUs, in ns per canary, by CPUs."""
-    fastest: dict[str, float] = {}
+    """The full pace of the CPUs, in ns per canary, by CPUs: a low quantile of what the campaign's trials saw."""
+    seen: dict[str, list[float]] = {}
     for _, trial in planned:
         if trial.id not in store:
             continue
         conditions = store[trial.id].get("conditions") or {}
         if "pace_ns" in conditions:
-            cpus = str(conditions["affinity"])
-            fastest[cpus] = min(fastest.get(cpus, math.inf), conditions["pace_ns"])
-    return fastest
+            seen.setdefault(str(conditions["affinity"]), []).append(conditions["pace_ns"])
+    return {cpus: float(np.quantile(paces, PACE_QUANTILE)) for cpus, paces in seen.items()}
 
 
 def _drifted(store: TrialStore) -> dict[str, float]:

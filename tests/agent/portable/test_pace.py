@@ -40,13 +40,29 @@ class PaceBookTest(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         self.path = os.path.join(folder.name, "pace.json")
 
-    def test_the_fastest_pace_of_each_set_of_cpus_outlives_the_session(self):
+    def near(self, found, expected):
+        self.assertLess(abs(found / expected - 1), 0.005)
+
+    def test_the_pace_of_each_set_of_cpus_outlives_the_session(self):
         book = PaceBook(self.path, "boot", "python")
         self.assertIsNone(book.get([1]))
         for nanoseconds in (120.0, 100.0, 110.0):
             book.learn([1], nanoseconds)
         again = PaceBook(self.path, "boot", "python")
-        self.assertEqual((again.get([1]), again.get([0, 1])), (100.0, None))
+        self.near(again.get([1]), 100.0)
+        self.assertIsNone(again.get([0, 1]))
+
+    def test_one_fast_moment_among_many_trials_is_not_the_pace(self):
+        book = PaceBook(self.path, "boot", "python")
+        for nanoseconds in [100.0] * 30 + [90.0] + [180.0] * 60:
+            book.learn([1], nanoseconds)
+        self.near(book.get([1]), 100.0)
+
+    def test_what_is_no_pace_is_not_counted(self):
+        book = PaceBook(self.path, "boot", "python")
+        for nanoseconds in (0.0, -1.0, float("nan")):
+            book.learn([1], nanoseconds)
+        self.assertIsNone(book.get([1]))
 
     def test_another_boot_or_interpreter_knows_nothing(self):
         PaceBook(self.path, "boot", "python").learn([1], 100.0)
@@ -55,7 +71,9 @@ class PaceBookTest(unittest.TestCase):
         self.assertIsNone(PaceBook(self.path, None, "python").get([1]))
 
     def test_a_damaged_book_is_an_empty_one(self):
-        for text in ("", "[]", '{"boot_id": "boot"}', '{"boot_id": "boot", "pace_ns": {"a": "x"}}', "\x00"):
+        counts = ("3", '{"x": 1}', '{"5": -1}', "{}")
+        kept = '{"boot_id": "boot", "trials": {"python on 1": %s}}'
+        for text in ("", "[]", '{"boot_id": "boot"}', "\x00", *[kept % each for each in counts]):
             with open(self.path, "w") as file:
                 file.write(text)
             self.assertIsNone(PaceBook(self.path, "boot", "python").get([1]))
@@ -63,7 +81,7 @@ class PaceBookTest(unittest.TestCase):
     def test_a_folder_that_cannot_be_written_costs_nothing(self):
         book = PaceBook(os.path.join(self.path, "missing", "pace.json"), "boot", "python")
         book.learn([1], 100.0)
-        self.assertEqual(book.get([1]), 100.0)
+        self.near(book.get([1]), 100.0)
 
 
 if __name__ == "__main__":
