@@ -4,18 +4,22 @@ The paper's, as far as it could be read (its abstract): a differentiable criteri
 layer's filter parameters to importance; the learners are trained end to end by gradient, with attention distilled from
 the unpruned network, and a polar regularisation.
 
-From other papers, in their exact published form: attention transfer (Zagoruyko and Komodakis 2017, mean of squares,
-weight 1000; `hwloop.training.losses`) and the polarisation regulariser (Zhuang et al. 2020, "Neuron-level structured
-pruning using polarization regularizer": t·Σ|g| - Σ|g - mean(g)| with the mean over all layers), here per channel.
-Whether CLAD's "polar regularization" is this one is not known.
+From other papers, in their exact published form: attention transfer (Zagoruyko and Komodakis 2017, mean of squares;
+`hwloop.training.losses`) and the polarisation regulariser (Zhuang et al. 2020, "Neuron-level structured pruning using
+polarization regularizer": t·Σ|g| - Σ|g - mean(g)| with the mean over all layers), here per channel. Whether CLAD's
+"polar regularization" is this one is not known.
 
 Ours, because the paper's body was not at hand: one learner per channel group, as coupled layers can only lose a channel
-together; what it looks at (each filter as a unit-free vector, and seven figures of it); its shape (two linear layers
-around a hyperbolic tangent, shared over the group's channels); importance as a gate where the group is read, while the
-weights stay fixed and batch normalisations use the batch's statistics; the budget, a price on the distance of the
-network's work from a target; the points where attention is compared (the end of each resolution); Adam with a cosine
-schedule. The score of a channel is its importance before the sigmoid, so that channels which polarisation drove
-together still have an order.
+together; what it looks at (each filter as a unit-free vector, and a few figures of it); its shape (two linear layers
+around a hyperbolic tangent, shared over the group's channels); the weights, which stay fixed, and batch normalisations,
+which use the batch's statistics; the budget, a price on the distance of the network's work from a target; the points
+where attention is compared (the end of each resolution) and its weight, a tenth of that paper's, which ordered better;
+Adam with a cosine schedule; and how importance is felt. It is the chance that a channel stays: each step draws which
+channels are there, and the gradient goes straight through the draw (Bengio et al. 2013). Used as factors instead,
+importances teach nothing: the batch normalisation behind a group undoes a common factor, and ResNet-20's channels were
+ordered no better than at random. And as a search asks for networks of any width, the chances of each step are shifted
+together, from few channels to nearly all. The score of a channel is its importance before the sigmoid, so that channels
+which polarisation drove together still have an order.
 """
 
 from __future__ import annotations
@@ -44,6 +48,7 @@ from hwloop.training.losses import attention_transfer, cross_entropy
 
 _HIDDEN = 32  # units of a learner
 _FIRST_SCORE = 2.0  # nearly all importance is there at the beginning: sigmoid(2) is 0.88
+_MOST_KEPT = 0.95  # the largest share that chances are shifted by: of what stays for certain nothing is learned
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,7 @@ class CLAD(Criterion):
         epochs: passes over the images.
         learning_rate: of the learners, at its highest.
         target: of the network's multiply-accumulates, the share that is to be left.
+        least_share: chances are shifted as if so much stayed of a channel of importance one half, up to 0.95.
         attention: weight of the attention transfer.
         polarisation: weight of the regulariser.
         shrinkage: t of the regulariser; above 1 it shrinks all importance, too.
@@ -84,8 +90,9 @@ class CLAD(Criterion):
     epochs: int = 12
     learning_rate: float = 0.02
     target: float = 0.5
-    attention: float = 1000.0
-    polarisation: float = 1.0
+    least_share: float = 0.2
+    attention: float = 100.0
+    polarisation: float = 0.1
     shrinkage: float = 1.0
     budget: float = 5.0
 
@@ -99,6 +106,7 @@ class CLAD(Criterion):
             ("epochs", self.epochs >= 1, "at least 1"),
             ("learning_rate", 0 < self.learning_rate < math.inf, "a positive number"),
             ("target", 0 < self.target <= 1, "above 0 and at most 1"),
+            ("least_share", 0 < self.least_share < _MOST_KEPT, f"above 0 and below {_MOST_KEPT}"),
             ("attention", 0 <= self.attention < math.inf, "at least 0"),
             ("polarisation", 0 <= self.polarisation < math.inf, "at least 0"),
             ("shrinkage", 0 <= self.shrinkage < math.inf, "at least 0"),
@@ -133,7 +141,7 @@ class CLAD(Criterion):
             network = VirtualNetwork(module, groups, self.name, first)
             work = SoftWork(network.module, groups, first)
             points = find_points(network.module, first)
-            losses = self._train(network, learners, batches, work, points)
+            losses = self._train(network, learners, batches, work, points, generator)
             with torch.no_grad():
                 scores = {name: learner() for name, learner in learners.items()}
                 left = float(work({name: found.sigmoid() for name, found in scores.items()}))
@@ -146,6 +154,7 @@ class CLAD(Criterion):
         batches: Sequence[tuple[Tensor, Tensor]],
         work: SoftWork,
         points: tuple[Point, ...],
+        generator: torch.Generator,
     ) -> list[float]:
         parameters = [parameter for learner in learners.values() for parameter in learner.parameters()]
         optimizer = torch.optim.Adam(parameters, lr=self.learning_rate)
@@ -159,13 +168,19 @@ class CLAD(Criterion):
                 seen.append([found.float().square().mean(1, keepdim=True).sqrt() for found in maps()])
             for _ in range(self.epochs):
                 for (images, labels), attended in zip(batches, seen, strict=True):
-                    gates = {name: learner().sigmoid() for name, learner in learners.items()}
+                    scores = {name: learner() for name, learner in learners.items()}
+                    importances = {name: found.sigmoid() for name, found in scores.items()}
+                    shift = self._shift(generator)
+                    gates = {
+                        name: drawn_gates((found + shift).sigmoid(), learners[name].divisor, generator)
+                        for name, found in scores.items()
+                    }
                     logits = network.pruned(images, gates)
                     loss = (
                         cross_entropy(logits, labels)
                         + self.attention * attention_transfer([found.float() for found in maps()], attended)
-                        + self.polarisation * polarisation(torch.cat(list(gates.values())), self.shrinkage)
-                        + self.budget * (work(gates) - self.target).abs()
+                        + self.polarisation * polarisation(torch.cat(list(importances.values())), self.shrinkage)
+                        + self.budget * (work(importances) - self.target).abs()
                     )
                     optimizer.zero_grad()
                     loss.backward()  # type: ignore[no-untyped-call]  # torch leaves Tensor.backward untyped
@@ -178,6 +193,25 @@ class CLAD(Criterion):
                             "and the images finite? else lower learning_rate)"
                         )
         return losses
+
+    def _shift(self, generator: torch.Generator) -> float:
+        share = self.least_share + (_MOST_KEPT - self.least_share) * float(torch.rand((), generator=generator))
+        return math.log(share / (1 - share))
+
+
+def drawn_gates(chances: Tensor, divisor: int, generator: torch.Generator) -> Tensor:
+    """Draw which channels are there, (width,) zeros and ones, with the gradient of their chances.
+
+    Args:
+        chances: (width,) of staying, 0 to 1; at least the likeliest stays.
+        divisor: of the group: channels that a grouped convolution keeps together have one draw.
+        generator: of the draws.
+    """
+    draws = torch.rand(len(chances) // divisor, generator=generator).repeat(divisor).to(chances.device)
+    stays = (draws < chances.detach()).to(chances.dtype)
+    if not stays.any():
+        stays = (chances.detach() == chances.detach().max()).to(chances.dtype)
+    return stays + chances - chances.detach()
 
 
 def polarisation(importances: Tensor, shrinkage: float) -> Tensor:
