@@ -1,12 +1,13 @@
 """Criteria on ResNet-20 and CIFAR-10: which order of channels loses least, and what does it cost to find?
 
 python -m tests.benchmarks criteria [--data DIR] [--criteria l1,clad,…] [--shares 75,50] [--seeds 3] [--images 1024]
-                                    [--epochs 1] [--finetune-images 5000] [--test-images 5000] [--json FILE]
+                                    [--epochs 1] [--finetune-images 4000] [--test-images 5000] [--journal FILE]
 
 At each share of the widths, the same for all groups, the error is printed after batch normalisations were measured
 anew, and after a short fine-tune. A seed draws the images that the criteria and the recalibration look at, what the
 criterion decides by chance, and the order of the fine-tune's images; the base network and the held-out images are
-always the same. `--epochs 0` leaves the fine-tune out.
+always the same. `--epochs 0` leaves the fine-tune out. With a journal it can be stopped and run again, also with more
+seeds or criteria: what was tried with the same settings is not tried again.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -53,9 +54,15 @@ class Trial:
     criterion: str
     seed: int
     share: int
+    settings: str
     recalibrated: float
     finetuned: float | None
     seconds: float
+
+    @property
+    def key(self) -> tuple[str, int, int, str]:
+        """What was tried."""
+        return self.criterion, self.seed, self.share, self.settings
 
 
 def main(arguments: Sequence[str] = ()) -> None:
@@ -73,28 +80,66 @@ def main(arguments: Sequence[str] = ()) -> None:
         f"ResNet-20 with {base:.2%} error on {len(data.test)} test images; criteria look at {given.images} training"
         f" images; {given.epochs} epochs of {given.finetune_images} images; {given.seeds} seeds; one thread"
     )
+    known = _known(given.journal)
     trials: list[Trial] = []
     for seed in range(given.seeds):
         evidence = Evidence.drawn(data.train, given.images, seed=seed)
         for name in given.criteria.split(","):
-            began = time.perf_counter()
-            plan = plan_surgery(module, space, get_criterion(name), evidence)
-            seconds = time.perf_counter() - began
-            judge = ErrorJudge(plan, data.train, data.test, seed=seed, threads=1)
-            for share in map(int, given.shares.split(",")):
-                candidate = uniform(space, share)
-                recalibrated = judge.error(candidate).error
-                finetuned = _finetuned(judge, candidate, data, given, seed) if given.epochs else None
-                trials.append(Trial(name, seed, share, recalibrated, finetuned, seconds))
-                after = "" if finetuned is None else f", {finetuned:.2%} fine-tuned"
-                console.print(
-                    f"  seed {seed} {name} {share} %: {recalibrated:.2%} recalibrated{after}", highlight=False
-                )
+            wanted = [(name, seed, share, _settings(given, name)) for share in map(int, given.shares.split(","))]
+            if not known.keys() >= set(wanted):
+                for trial in _tried(module, space, evidence, data, given, wanted):
+                    known[trial.key] = trial
+                    _keep(given.journal, trial)
+                    console.print("  " + _line(trial), highlight=False)
+            trials += [known[key] for key in wanted]
     if "clad" in given.criteria.split(","):
         _print_learning(module, space, Evidence.drawn(data.train, given.images), console)
     console.print(_summary(trials, base))
-    if given.json:
-        given.json.write_text(json.dumps([asdict(trial) for trial in trials], indent=1))
+
+
+def _tried(
+    module: nn.Module,
+    space: PruningSpace,
+    evidence: Evidence,
+    data: ImageData,
+    given: argparse.Namespace,
+    wanted: Sequence[tuple[str, int, int, str]],
+) -> Iterator[Trial]:
+    """Order the channels once, and try each share."""
+    name, seed, _, settings = wanted[0]
+    began = time.perf_counter()
+    plan = plan_surgery(module, space, get_criterion(name), evidence)
+    seconds = time.perf_counter() - began
+    judge = ErrorJudge(plan, data.train, data.test, seed=seed, threads=1)
+    for _, _, share, _ in wanted:
+        candidate = uniform(space, share)
+        finetuned = _finetuned(judge, candidate, data, given, seed) if given.epochs else None
+        yield Trial(name, seed, share, settings, judge.error(candidate).error, finetuned, seconds)
+
+
+def _settings(given: argparse.Namespace, name: str) -> str:
+    return (
+        f"{get_criterion(name)} on {given.images} images; {given.epochs} epochs of {given.finetune_images} images;"
+        f" {given.test_images} test images"
+    )
+
+
+def _known(journal: Path | None) -> dict[tuple[str, int, int, str], Trial]:
+    if journal is None or not journal.exists():
+        return {}
+    found = [Trial(**json.loads(line)) for line in journal.read_text().splitlines()]
+    return {trial.key: trial for trial in found}
+
+
+def _keep(journal: Path | None, trial: Trial) -> None:
+    if journal is not None:
+        with journal.open("a") as stream:
+            stream.write(json.dumps(asdict(trial)) + "\n")
+
+
+def _line(trial: Trial) -> str:
+    after = "" if trial.finetuned is None else f", {trial.finetuned:.2%} fine-tuned"
+    return f"seed {trial.seed} {trial.criterion} {trial.share} %: {trial.recalibrated:.2%} recalibrated{after}"
 
 
 def uniform(space: PruningSpace, share: int) -> Candidate:
@@ -180,7 +225,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--images", type=int, default=1024)
     parser.add_argument("--epochs", type=int, default=1)
-    parser.add_argument("--finetune-images", type=int, default=5000)
+    parser.add_argument("--finetune-images", type=int, default=4000)
     parser.add_argument("--test-images", type=int, default=5000)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--journal", type=Path)
     return parser.parse_args(list(arguments))
