@@ -39,6 +39,8 @@ def channel_order(
         ModelError: The criterion needs images and has none, the network fails on them, or it gives something else than
             one finite number per channel.
     """
+    if not groups:
+        return {}
     scored = criterion.scores(module, groups, evidence)
     order = {}
     for group in groups:

@@ -63,8 +63,8 @@ def find_moves(config: StudyConfig, base: Base, rules: FusionRules, study: Study
     else:
         minimum = config.pruning.minimum_fraction
         space = pruning_space(base.module, base.input_shape, grain=1, minimum_fraction=minimum).without_blocks()
+        progress.say(f"ordering channels by {criterion.provenance(evidence)}")
         surgery = plan_surgery(base.module, space, criterion, evidence)
-        progress.say(f"channels are ordered by {surgery.ordered_by}")
         study.write_json(
             "space.json",
             {"space": space.to_record(), "order": surgery.order, "ordered_by": surgery.ordered_by},

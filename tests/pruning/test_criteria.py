@@ -13,7 +13,7 @@ from torch import nn
 
 from hwloop.datasets import DataConfig, ImageSet, load_images
 from hwloop.errors import ModelError, UserError
-from hwloop.models import build_model, load_weights
+from hwloop.models import build_model, load_weights, settle
 from hwloop.pruning import (
     Criterion,
     ErrorJudge,
@@ -32,6 +32,7 @@ from hwloop.pruning.criteria import CLAD, LFPC, Activation, Taylor
 from hwloop.pruning.criteria.attention_points import find_points
 from hwloop.pruning.criteria.clad import polarisation
 from hwloop.pruning.criteria.soft_work import SoftWork
+from hwloop.pruning.tracing import trace_groups
 from tests.pruning.permuting import permutations, permuted
 
 NETWORKS = (
@@ -111,11 +112,24 @@ def test_scores_are_finite_repeatable_and_leave_the_network_alone(
     plan_surgery(module, space, criterion, evidence)  # orders keep grouped convolutions aligned, or are refused
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["vgg16_bn", "resnet50", "mobilenet_v1", "efficientnet_b0", "googlenet"])
+def test_every_criterion_scores_the_large_networks_of_the_zoo(network: str) -> None:
+    torch.manual_seed(0)
+    module = build_model(network, num_classes=10, in_channels=3, image_size=32)
+    settle(module, (3, 32, 32))
+    groups, _fixed = trace_groups(module.eval(), (3, 32, 32))
+    for name in list_criteria():
+        scores = quick(name).scores(module, groups, Evidence(images_of((3, 32, 32), 4)))
+        assert set(scores) == {group.name for group in groups}
+        for group in groups:
+            assert scores[group.name].shape == (group.width,)
+            assert np.isfinite(scores[group.name]).all(), (name, group.name)
+
+
 @pytest.mark.parametrize("network", ["depthwise-concat", "grouped", "mixed", "lenet5", "resnet8-projection"])
 @pytest.mark.parametrize("name", [name for name in list_criteria() if get_criterion(name).equivariant])
 def test_scores_follow_the_channels(name: str, network: str, make: Callable, space_of: Callable) -> None:
-    if name == "lfpc" and network == "mixed":
-        pytest.skip("its choice between near-equal criteria turns on rounding there")
     module, shape = make(network)
     space: PruningSpace = space_of(network)
     chosen = permutations(space, 11)
@@ -148,6 +162,9 @@ def test_missing_images_are_named_with_the_remedy(name: str, make: Callable, spa
         plan_surgery(module, space_of("lenet5"), get_criterion(name))
     with pytest.raises(ModelError, match=f"'{name}'.*LeNet5 fails on the images it was given"):
         plan_surgery(module, space_of("lenet5"), get_criterion(name), evidence_for((3, 9, 9)))
+    if name in ("clad", "lfpc"):
+        with pytest.raises(ModelError, match=f"'{name}' needs at least 2 images and got 1: batch normalisation"):
+            plan_surgery(module, space_of("lenet5"), get_criterion(name), Evidence(images_of(shape, 1)))
     if name != "activation":  # which looks at no labels
         wrong = ImageSet(images_of(shape).images, np.full(10, 77))
         with pytest.raises(ModelError, match=f"'{name}'.*out of bounds"):

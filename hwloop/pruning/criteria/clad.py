@@ -125,18 +125,13 @@ class CLAD(Criterion):
         Raises:
             ModelError: There are no images, the network fails on them, or the loss is not finite.
         """
-        if not groups:
-            return Learned({}, (), 1.0)
-        images = evidence.needed_by(self.name)
-        if len(images) < 2:
-            raise ModelError("criterion 'clad' needs at least 2 images: batch normalisation has no statistics of one")
         generator, device = evidence.generator(), device_of(module)
         learners = {
             group.name: _Learner(filter_features(module, group).to(device), group.divisor, generator)
             for group in groups
         }
         with explained(module, self.name):
-            batches = [batch for batch in evidence.batches(self.name, device) if len(batch[0]) > 1]
+            batches = list(evidence.batches(self.name, device, least=2))
             first = batches[0][0][:2]
             network = VirtualNetwork(module, groups, self.name, first)
             work = SoftWork(network.module, groups, first)

@@ -42,7 +42,7 @@ class Criterion(ABC):
 
         Args:
             module: the network; left untouched.
-            groups: its channel groups.
+            groups: its channel groups, at least one.
             evidence: what is known besides the weights.
 
         Raises:

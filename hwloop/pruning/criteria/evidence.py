@@ -53,27 +53,34 @@ class Evidence:
         """Return a fresh generator under the seed: asked twice, it draws the same."""
         return torch.Generator().manual_seed(self.seed)
 
-    def needed_by(self, criterion: str) -> ImageSet:
+    def needed_by(self, criterion: str, *, least: int = 1) -> ImageSet:
         """Return the images.
 
         Raises:
-            ModelError: There are none; the text says how to give some.
+            ModelError: There are none, or fewer than `least`; the text says how to give some.
         """
         if self.images is None or len(self.images) == 0:
             raise ModelError(
                 f"criterion {criterion!r} looks at images and got none: give it training images "
                 "(evidence=Evidence.drawn(train, 512)), or choose one that looks at weights alone, such as 'l1'"
             )
+        if len(self.images) < least:
+            raise ModelError(
+                f"criterion {criterion!r} needs at least {least} images and got {len(self.images)}: batch "
+                "normalisation has no statistics of fewer"
+            )
         return self.images
 
-    def batches(self, criterion: str, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (n, c, h, w) images and (n,) labels on the device, in order; the last batch may be smaller.
+    def batches(self, criterion: str, device: torch.device, *, least: int = 1) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (n, c, h, w) images and (n,) labels on the device, in order.
+
+        The last batch may be smaller; it is left out where it has fewer than `least` images.
 
         Raises:
-            ModelError: There are no images.
+            ModelError: There are no images, or fewer than `least`.
         """
-        found = self.needed_by(criterion)
-        for start in range(0, len(found), self.batch_size):
+        found = self.needed_by(criterion, least=least)
+        for start in range(0, len(found) - least + 1, self.batch_size):
             part = slice(start, start + self.batch_size)
             yield torch.from_numpy(found.images[part]).to(device), torch.from_numpy(found.labels[part]).to(device)
 

@@ -49,6 +49,7 @@ class LFPC(Criterion):
     name = "lfpc"
     needs_images = True
     seeded = True
+    equivariant = False  # but for rounding, on which a choice between near-equal criteria may turn
 
     def __post_init__(self) -> None:
         for name in self.choices:
@@ -76,7 +77,6 @@ class LFPC(Criterion):
         Raises:
             ModelError: There are no images, or the network fails on them.
         """
-        evidence.needed_by(self.name)
         device, generator = device_of(module), evidence.generator()
         scored = [get_criterion(name).scores(module, groups, evidence) for name in self.choices]
         ranks = {
@@ -88,12 +88,10 @@ class LFPC(Criterion):
         preferences = torch.zeros(len(groups), len(self.choices), device=device, requires_grad=True)
         optimizer = torch.optim.Adam([preferences], lr=self.learning_rate)
         with explained(module, self.name):
-            example, _ = next(evidence.batches(self.name, device))
-            network = VirtualNetwork(module, groups, self.name, example[:2])
+            batches = list(evidence.batches(self.name, device, least=2))
+            network = VirtualNetwork(module, groups, self.name, batches[0][0][:2])
             for _ in range(self.epochs):
-                for images, labels in evidence.batches(self.name, device):
-                    if len(images) < 2:
-                        continue  # one image has no batch statistics
+                for images, labels in batches:
                     samples = self._sampled(preferences, generator)
                     span = 1 - 2 * self.least_share
                     share = self.least_share + span * float(torch.rand((), generator=generator))
