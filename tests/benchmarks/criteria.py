@@ -194,8 +194,8 @@ def _summary(trials: Sequence[Trial], base: float) -> Table:
 
 
 def _spread(errors: Sequence[float]) -> str:
-    deviation = statistics.stdev(errors) if len(errors) > 1 else 0.0
-    return f"{100 * statistics.fmean(errors):.1f} ± {100 * deviation:.1f}"
+    mean = f"{100 * statistics.fmean(errors):.1f}"
+    return mean if len(errors) == 1 else f"{mean} ± {100 * statistics.stdev(errors):.1f}"
 
 
 def _data(given: argparse.Namespace) -> ImageData:
