@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +12,15 @@ from hwloop.extraction import FusionRules
 from hwloop.extraction.blocks import Branch, blocks_from_torch
 from hwloop.layers import Network, ScalableNetwork
 from hwloop.progress import Progress
-from hwloop.pruning import FixedBlock, PruningSpace, SurgeryPlan, plan_surgery, pruning_space
+from hwloop.pruning import (
+    Evidence,
+    FixedBlock,
+    PruningSpace,
+    SurgeryPlan,
+    get_criterion,
+    plan_surgery,
+    pruning_space,
+)
 from hwloop.study.base import Base
 from hwloop.study.config import StudyConfig
 from hwloop.study.directory import StudyDirectory
@@ -85,22 +92,29 @@ def find_space(
 def find_moves(config: StudyConfig, base: Base, rules: FusionRules, study: StudyDirectory, progress: Progress) -> Moves:
     """The moves of a study; the grain is still 1.
 
-    The space and the channel order are kept in ``space.json``: with the base weights and a candidate's text they
-    rebuild any network of the study. A study that began with widths alone goes on with widths alone.
+    The space and the channel order are kept in ``space.json``, with what the order comes from: with the base weights
+    and a candidate's text they rebuild any network of the study. A study that began with widths alone goes on with
+    widths alone.
 
     Raises:
         ModelError: the network cannot be traced or has nothing that can be pruned.
-        StudyError: ``space.json`` is of another version of hwloop, or of another network.
+        StudyError: ``space.json`` is of another version of hwloop, or its order comes from another criterion or from
+            other images.
     """
+    criterion = get_criterion(config.pruning.criterion, config.pruning.criterion_settings)
+    evidence = Evidence.drawn(base.data.train, config.pruning.criterion_images, seed=config.study.seed)
     if study.has("space.json"):
-        space, order = _known(study.read_json("space.json"), study)
+        space, surgery = _known(study.read_json("space.json"), study, base, criterion.provenance(evidence))
         scalable = _scalable(base.module, base.input_shape, space, rules)
-        surgery = SurgeryPlan(base.module, space.groups, order, space.blocks)
     else:
         minimum = config.pruning.minimum_fraction
         space, scalable = find_space(base.module, base.input_shape, rules, grain=1, minimum_fraction=minimum)
-        surgery = plan_surgery(base.module, space)
-        study.write_json("space.json", {"space": space.to_record(), "order": surgery.order})
+        progress.say(f"ordering channels by {criterion.provenance(evidence)}")
+        surgery = plan_surgery(base.module, space, criterion, evidence)
+        study.write_json(
+            "space.json",
+            {"space": space.to_record(), "order": surgery.order, "ordered_by": surgery.ordered_by},
+        )
     for fixed in space.fixed:
         progress.say(f"{fixed.name} keeps its width: {fixed.reason}")
     for block in space.fixed_blocks:
@@ -110,14 +124,21 @@ def find_moves(config: StudyConfig, base: Base, rules: FusionRules, study: Study
     return Moves(space, surgery, scalable.network, scalable)
 
 
-def _known(record: Any, study: StudyDirectory) -> tuple[PruningSpace, Mapping[str, Sequence[int]]]:
+def _known(record: Any, study: StudyDirectory, base: Base, ordered_by: str) -> tuple[PruningSpace, SurgeryPlan]:
     try:
-        return PruningSpace.from_record(record["space"]), record["order"]
+        space, order = PruningSpace.from_record(record["space"]), record["order"]
+        before = record["ordered_by"]
     except (KeyError, TypeError) as error:
         raise StudyError(
             f"{study.path('space.json')}: is damaged or of an older hwloop ({error!r}); set study.directory to another"
             " folder and begin the study again"
         ) from error
+    if before != ordered_by:
+        raise StudyError(
+            f"{study.path('space.json')}: its channels are ordered by {before}, this study orders them by"
+            f" {ordered_by}; set study.directory to another folder"
+        )
+    return space, SurgeryPlan(base.module, space.groups, order, space.blocks, ordered_by)
 
 
 def _scalable(
