@@ -2,9 +2,10 @@
 
 from hwloop.pruning.blocks import FixedBlock, RemovableBlock
 from hwloop.pruning.candidate import Candidate
-from hwloop.pruning.criteria import Criterion, l1_scores
+from hwloop.pruning.criteria import Criterion, Evidence, get_criterion, list_criteria, register_criterion
 from hwloop.pruning.evaluation import ErrorEstimate, ErrorJudge, wilson_interval
 from hwloop.pruning.folding import fold, foldable_pairs
+from hwloop.pruning.gating import gated
 from hwloop.pruning.groups import ChannelGroup, Coupling, FixedGroup
 from hwloop.pruning.masking import masked
 from hwloop.pruning.ordering import channel_order, plan_surgery, rebuild
@@ -19,6 +20,7 @@ __all__ = [
     "Criterion",
     "ErrorEstimate",
     "ErrorJudge",
+    "Evidence",
     "FixedBlock",
     "FixedGroup",
     "PruningSpace",
@@ -27,11 +29,14 @@ __all__ = [
     "channel_order",
     "fold",
     "foldable_pairs",
-    "l1_scores",
+    "gated",
+    "get_criterion",
+    "list_criteria",
     "masked",
     "plan_surgery",
     "pruning_space",
     "rebuild",
     "recalibrate",
+    "register_criterion",
     "wilson_interval",
 ]

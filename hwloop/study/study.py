@@ -22,7 +22,7 @@ from hwloop.files import write_atomic
 from hwloop.measurement import Bench, Identity, TrialStore
 from hwloop.predictors import NetworkPredictor
 from hwloop.progress import Progress
-from hwloop.pruning import ErrorJudge
+from hwloop.pruning import ErrorJudge, get_criterion
 from hwloop.runtimes import Runtime, get_runtime
 from hwloop.search import Evaluated, OneByOne, SearchResult, get_objectives, list_algorithms, run_search
 from hwloop.study.base import Base, prepare_base
@@ -131,6 +131,10 @@ def _check_names(config: StudyConfig, path: Path) -> None:
         get_runtime(config.measurement.runtime)
     except UserError as error:
         raise error_at(path, ("measurement", "runtime"), str(error)) from error
+    try:
+        get_criterion(config.pruning.criterion, config.pruning.criterion_settings)
+    except UserError as error:
+        raise error_at(path, ("pruning", "criterion"), str(error)) from error
     if config.search.algorithm not in list_algorithms():
         known = ", ".join(list_algorithms())
         raise error_at(
@@ -204,6 +208,7 @@ def _search(
                 "data": base.data.fingerprint,
                 "recalibration_images": str(config.pruning.recalibration_images),
                 "judge_dtype": judge.dtype,
+                "channel_order": moves.surgery.ordered_by,
             },
         )
     finally:
