@@ -23,6 +23,7 @@ from hwloop.models.weights import load_state, read_checkpoint
 from hwloop.training.config import FitConfig
 
 FORMAT = "hwloop checkpoint 1"
+_LONGEST = 40
 
 
 @dataclass(frozen=True)
@@ -141,15 +142,15 @@ def read_training(path: Path) -> dict[str, Any]:
 def _require_same(path: Path, kept: Mapping[str, Any], wanted: Mapping[str, Any], what: str, remedy: str) -> None:
     differing = [name for name in {**wanted, **kept} if kept.get(name) != wanted.get(name)]
     if differing:
-        told = "; ".join(
-            f"{name} is {_short(kept.get(name))} there and {_short(wanted.get(name))} now" for name in differing[:3]
-        )
+        told = "; ".join(_told(name, kept.get(name), wanted.get(name)) for name in differing[:3])
         raise CheckpointError(f"{path}: is of {what} ({told}): {remedy}")
 
 
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"
+def _told(name: str, kept: Any, wanted: Any) -> str:
+    """What differs; long values, such as descriptions and hashes, say nothing to people."""
+    if max(len(str(kept)), len(str(wanted))) > _LONGEST:
+        return f"{name} differs"
+    return f"{name} is {kept} there and {wanted} now"
 
 
 def _on_cpu(state: Any) -> Any:
