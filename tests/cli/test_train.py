@@ -31,13 +31,11 @@ Hwloop = Callable[..., tuple[int, str, str]]
 def hwloop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Hwloop:
     """The command, run in this process and in a folder of its own; returns exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
-    before = torch.get_num_threads()
 
     def run(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["hwloop", *arguments])
         with pytest.raises(SystemExit) as end:
             main()
-        torch.set_num_threads(before)
         shown = capfd.readouterr()
         return int(end.value.code or 0), shown.out, shown.err
 
@@ -48,11 +46,10 @@ def hwloop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captur
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of a small trained network."""
     path = tmp_path_factory.mktemp("base") / "base.pt"
-    before = torch.get_num_threads()
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as end:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["hwloop", *TRAIN, "-o", str(path)])
-        main()
-    torch.set_num_threads(before)
+        with pytest.raises(SystemExit) as end:
+            main()
     assert not end.value.code
     return path
 
