@@ -205,6 +205,7 @@ def _stopwatch(
     from hwloop.devices import Inventory
     from hwloop.measurement import Bench, CampaignPlan, TrialStore
     from hwloop.runtimes import get_runtime
+    from hwloop.study.space_campaign import TIMING
     from hwloop.study.speedup import Stopwatch
 
     session = "prune-" + hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
@@ -212,7 +213,9 @@ def _stopwatch(
     chosen, place = get_runtime(runtime), Inventory.find().get(device)
     folder.mkdir(parents=True, exist_ok=True)
     with TrialStore(folder / "trials.ndjson") as store:
-        bench = Bench(place, session, store, CampaignPlan(processes=processes, threads=threads), progress)
+        bench = Bench(
+            place, session, store, CampaignPlan(processes=processes, threads=threads, timing=TIMING), progress
+        )
         identity = bench.identify(folder / f"device-{device}.json")
         yield Stopwatch(plan, space, input_shape, chosen.for_device(identity.facts), bench)
 
