@@ -25,7 +25,7 @@ from hwloop.search import Evaluated, choose, nondominated
 from hwloop.study.base import Base, fit_config
 from hwloop.study.config import StudyConfig
 from hwloop.study.directory import StudyDirectory
-from hwloop.study.onnx_accuracy import count_correct
+from hwloop.study.exported import count_correct
 from hwloop.study.predictor_stage import artifact_of
 from hwloop.study.result import NetworkResult
 from hwloop.study.space import Moves
