@@ -15,8 +15,8 @@ from hwloop.search.problem import PruningProblem
 
 IntArray = NDArray[np.int64]
 
-Factory = Callable[[int, IntArray], Any]
-"""Population and (k, G + B) indices of the first generation to a pymoo algorithm."""
+Factory = Callable[[PruningProblem, int, IntArray], Any]
+"""Problem, population and (k, G + B) indices of the first generation to a pymoo algorithm."""
 
 _FACTORIES: dict[str, Factory] = {}
 
@@ -53,11 +53,11 @@ def make_algorithm(name: str, problem: PruningProblem, population: int, seed: in
         initial: (k, G + B) level indices of the first generation.
 
     Raises:
-        UserError: there is no such algorithm.
+        UserError: there is no such algorithm, or it needs a package that is not installed.
     """
     if name not in _FACTORIES:
         raise UserError(f"there is no search algorithm {name!r}; known are {', '.join(_FACTORIES)}")
-    algorithm = _FACTORIES[name](population, initial)
+    algorithm = _FACTORIES[name](problem, population, initial)
     # The driver counts generations; pymoo's own criterion would stop on a stalled front.
     algorithm.setup(problem, termination=NoTermination(), seed=seed, output=Output())
     return algorithm

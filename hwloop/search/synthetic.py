@@ -116,6 +116,16 @@ class SyntheticPruning(Problem):  # type: ignore[misc]  # pymoo has no types
         return Cheap((1, 2), self.costs)
 
     @property
+    def groups(self) -> int:
+        """Number of widths; their variables come before the flags."""
+        return self._widths
+
+    def nearest(self, shares: FloatArray) -> IntArray:
+        """(n, v) points whose widths are nearest to (n, groups) shares of their base, all blocks there."""
+        widths = np.clip(np.ceil(shares * LEVELS - 0.5), 1, LEVELS).astype(np.int64) - 1
+        return np.column_stack([widths, np.ones((len(shares), self.n_var - self._widths), dtype=np.int64)])
+
+    @property
     def base(self) -> FloatArray:
         """(3,) objectives of the unpruned network."""
         return np.asarray(self.objectives(self.xu[None])[0], dtype=np.float64)

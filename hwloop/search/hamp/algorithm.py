@@ -110,6 +110,9 @@ class HAMP(Algorithm):  # type: ignore[misc]  # pymoo has no types
         return infills
 
     def _advance(self, infills: Any = None, **_kwargs: Any) -> None:
+        if infills is None:  # every point was evaluated
+            self.termination.terminate()
+            return
         gains = self._take(infills)
         kept_by = np.asarray(infills.get("kept_by"), dtype=np.float64)
         bred = ~np.isnan(kept_by[:, 0])

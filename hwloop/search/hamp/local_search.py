@@ -28,6 +28,8 @@ from hwloop.search.structure import Cheap, Structure
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
+MOST_PICKED_FROM = 400
+
 
 @dataclass(frozen=True)
 class LocalSearch:
@@ -43,11 +45,11 @@ class LocalSearch:
         after: evaluations before the first surrogate is fitted.
     """
 
-    rounds: int = 12
+    rounds: int = 16
     walkers: int = 60
     moves: int = 8
     unsure: float = 0.15
-    sigmas: float = 1.0
+    sigmas: float = 0.5
     apart: int = 2
     after: int = 20
 
@@ -152,17 +154,17 @@ class Walk:
         front = archive.f[archive.front]
         best = fronts(f, 4 * count)
         pool = np.concatenate(best[:-1] if len(best) > 1 else best)
-        if len(pool) > 600:
-            pool = pool[crowding(scaled(f[pool]), 600)[:600]]
+        if len(pool) > MOST_PICKED_FROM:
+            pool = pool[crowding(scaled(f[pool]), MOST_PICKED_FROM)[:MOST_PICKED_FROM]]
         x, f = x[pool], f[pool]
         hopeful = f.copy()
         for column, model in self.models.items():
             hopeful[:, column] = model.optimistic(self._even(x), self.settings.sigmas)
-        chosen = greedy_hypervolume(front, (f, hopeful), count, lambda a, b: self._near(x[a], x[b]))
+        chosen = greedy_hypervolume(front, (f, hopeful), count, lambda one, others: self._near(x[one], x[others]))
         return x[chosen]
 
-    def _near(self, first: IntArray, second: IntArray) -> bool:
-        return int(np.abs(first - second).sum()) < self.settings.apart
+    def _near(self, one: IntArray, others: IntArray) -> bool:
+        return bool((np.abs(others - one).sum(axis=1) < self.settings.apart).any())
 
     def _even(self, x: IntArray) -> FloatArray:
         return np.asarray((x - self.low) / np.maximum(self.high - self.low, 1), dtype=np.float64)

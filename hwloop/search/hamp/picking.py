@@ -15,7 +15,7 @@ FloatArray = NDArray[np.float64]
 
 
 def greedy_hypervolume(
-    front: FloatArray, views: Sequence[FloatArray], count: int, near: Callable[[int, int], bool]
+    front: FloatArray, views: Sequence[FloatArray], count: int, near: Callable[[int, Sequence[int]], bool]
 ) -> list[int]:
     """Pick one by one whichever adds most to the hypervolume of the front and of those picked before.
 
@@ -25,7 +25,7 @@ def greedy_hypervolume(
         front: (k, m) values that are known.
         views: each (n, m) guesses of the same n points; the views take turns.
         count: how many.
-        near: whether two points are too near each other to be both picked.
+        near: whether a point is too near one of several others to be picked beside them.
 
     Returns:
         Places of the picked, the first first; fewer than `count` when no other adds anything.
@@ -66,11 +66,11 @@ def _next(
     volume: float,
     reference: FloatArray,
     chosen: list[int],
-    near: Callable[[int, int], bool],
+    near: Callable[[int, Sequence[int]], bool],
 ) -> int | None:
     while queue:
         _, place, age = heapq.heappop(queue)
-        if any(place == other or near(place, other) for other in chosen):
+        if place in chosen or (chosen and near(place, chosen)):
             continue
         if age == len(chosen):
             return place

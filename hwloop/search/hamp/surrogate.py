@@ -1,9 +1,9 @@
 """A Gaussian process that guesses an expensive objective from the variables, and says how sure it is.
 
-Pruning one part more or less changes the error by an amount of its own, plus what it does together with others: so
-the kernel is a quadratic one (main effects and pairs) and a Matern one for the rest, with noise. Variables are
-stretched by how much they matter, which a ridge regression tells (the layers' sensitivities). The target is taken as
-it is, or as its logarithm, whichever predicts left-out points in the better order.
+The kernel is a Matern one with noise; over a long length, as it is found here, that is nearly a quadratic: an effect
+of each variable, and of pairs. Variables are stretched by how much they matter, which a ridge regression tells (the
+layers' sensitivities). The target is taken as it is, or as its logarithm, whichever predicts left-out points in the
+better order.
 """
 
 from __future__ import annotations
@@ -14,18 +14,19 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve
+from scipy.optimize import minimize
 from scipy.stats import rankdata
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct, Kernel, Matern, WhiteKernel
+from sklearn.gaussian_process.kernels import ConstantKernel, Kernel, Matern, WhiteKernel
 from sklearn.linear_model import Ridge
 
 FloatArray = NDArray[np.float64]
 
-TUNED_ON = 200
+TUNED_ON = 150
 """Points on which the kernel's parameters are fitted."""
 
-RETUNED_AFTER = 1.2
+RETUNED_AFTER = 1.3
 """The kernel's parameters are fitted again when the points have become so many times more."""
 
 STRETCH = (0.4, 2.5)
@@ -79,7 +80,9 @@ class Surrogate:
         found = []
         for self._logarithm in (False, True):
             target = self._forward(y)
-            process = _process(self._kernel, optimise=True).fit(x * _stretch(x, target), target)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)  # a parameter at its bound is as good as any
+                process = _process(self._kernel, optimise=True).fit(x * _stretch(x, target), target)
             found.append((_order_left_out(process, target), process.kernel_, self._logarithm))
         _, self._kernel, self._logarithm = max(found, key=lambda each: each[0])
 
@@ -93,21 +96,15 @@ class Surrogate:
 
 
 def _process(kernel: Kernel | None, *, optimise: bool) -> GaussianProcessRegressor:
-    begin = kernel or (
-        ConstantKernel(0.01, (1e-5, 1e2)) * DotProduct(1.0, (1e-1, 1e2)) ** 2
-        + ConstantKernel(0.3, (1e-4, 1e2)) * Matern(5.0, (0.5, 1e2), nu=2.5)
-        + WhiteKernel(1e-2, (1e-6, 1e0))
+    begin = kernel or ConstantKernel(1.0, (1e-3, 1e3)) * Matern(5.0, (0.5, 1e2), nu=2.5) + WhiteKernel(
+        1e-2, (1e-6, 1e0)
     )
     return GaussianProcessRegressor(begin, optimizer=_minimise if optimise else None, normalize_y=True, alpha=1e-8)
 
 
 def _minimise(objective, start, bounds):  # type: ignore[no-untyped-def]  # called by scikit-learn
     """A few steps are enough: the parameters are fitted again as points come in."""
-    from scipy.optimize import minimize
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        result = minimize(objective, start, method="L-BFGS-B", jac=True, bounds=bounds, options={"maxiter": 12})
+    result = minimize(objective, start, method="L-BFGS-B", jac=True, bounds=bounds, options={"maxiter": 12})
     return result.x, result.fun
 
 
