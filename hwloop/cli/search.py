@@ -75,7 +75,11 @@ def as_data(comparison: Comparison) -> dict[str, Any]:
                 "seeds": list(each.seeds),
                 "evaluations": each.evaluations,
                 "hypervolume": dict(
-                    zip(("lowest", "first_quartile", "median", "third_quartile", "highest"), each.hypervolume, strict=True)
+                    zip(
+                        ("lowest", "first_quartile", "median", "third_quartile", "highest"),
+                        each.hypervolume,
+                        strict=True,
+                    )
                 ),
                 "p_value": each.p_value,
                 "share_to_reach": _finite(each.share_to_reach),
@@ -100,7 +104,16 @@ def _show(comparison: Comparison, console: Console) -> None:
     )
     title = f"{comparison.study}: {comparison.evaluations} evaluations, hypervolume up to {reference}"
     table = Table(title=title, title_justify="left")
-    for column in ("algorithm", "seeds", "evaluations", "median", "lowest", "highest", "p", f"to reach {comparison.rival}"):
+    for column in (
+        "algorithm",
+        "seeds",
+        "evaluations",
+        "median",
+        "lowest",
+        "highest",
+        "p",
+        f"to reach {comparison.rival}",
+    ):
         table.add_column(column, justify="left" if column == "algorithm" else "right")
     for each in comparison.standings:
         share = each.share_to_reach

@@ -56,7 +56,9 @@ def attainment_figure(comparison: Comparison) -> go.Figure:
     attained = comparison.attained(ATTAINED)
     for (name, line), colour in zip(attained.items(), _colours(len(attained)), strict=True):
         figure.add_trace(
-            go.Scatter(x=line[:, 1], y=line[:, 0], line={"color": colour, "shape": "vh"}, mode="lines+markers", name=name)
+            go.Scatter(
+                x=line[:, 1], y=line[:, 0], line={"color": colour, "shape": "vh"}, mode="lines+markers", name=name
+            )
         )
     return figure
 

@@ -114,8 +114,10 @@ class PruningProblem(Problem):  # type: ignore[misc]  # pymoo has no types
             before = min(mine) if mine else before
             unit_of.setdefault(before, []).extend([*mine, self.groups + block])
         units = [unit_of.get(-1, [])]
-        for group in range(self.groups):
-            units.append(unit_of.get(group, []) if group in owned else [group, *unit_of.get(group, [])])
+        units += [
+            unit_of.get(group, []) if group in owned else [group, *unit_of.get(group, [])]
+            for group in range(self.groups)
+        ]
         return Structure(tuple(tuple(unit) for unit in units if unit), self.canonical)
 
     @cached_property

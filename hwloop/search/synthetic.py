@@ -61,7 +61,8 @@ class SyntheticPruning(Problem):  # type: ignore[misc]  # pymoo has no types
     """Minimise error, latency in microseconds and memory in kilobytes.
 
     Variables: per stage its width and then the inner width of each block (0 thinnest to 7 unpruned), then one flag
-    for each block that can be removed (1 remains). The inner width of a removed block does nothing; canonically it is 7.
+    for each block that can be removed (1 remains). The inner width of a removed block does nothing and is
+    canonically 7.
 
     Args:
         seed: of the sensitivities.
@@ -85,9 +86,7 @@ class SyntheticPruning(Problem):  # type: ignore[misc]  # pymoo has no types
         total = sum(counts)
         self._sensitivity = _split(rng.lognormal(np.log(0.6 / total), 0.8, total), counts)
         self._steepness = _split(rng.uniform(1.5, 4.0, total), counts)
-        self._removal = [
-            share * rng.lognormal(0.2, 0.5, len(share)) + 0.12 / total for share in self._sensitivity
-        ]
+        self._removal = [share * rng.lognormal(0.2, 0.5, len(share)) + 0.12 / total for share in self._sensitivity]
         self._synergy = _split(rng.lognormal(np.log(0.3 / total), 0.5, total), counts)
         self._coupling = _split(rng.lognormal(np.log(0.15 / total), 0.5, total), counts)
         self._bumps = _split(rng.normal(0, 0.03 / total, (total, LEVELS)) * (np.arange(LEVELS) < LEVELS - 1), counts)

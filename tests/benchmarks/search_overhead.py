@@ -21,7 +21,9 @@ POPULATION, GENERATIONS = 100, 12
 def main(_words: Sequence[str] = ()) -> None:
     """Print milliseconds per generation: asking and telling, without evaluating."""
     problem = SyntheticPruning(1, STAGES)
-    print(f"population {POPULATION}, {problem.n_var} variables, 3 objectives (2 cheap), {GENERATIONS} generations, seed 1")
+    print(
+        f"population {POPULATION}, {problem.n_var} variables, 3 objectives (2 cheap), {GENERATIONS} generations, seed 1"
+    )
     settings: dict[str, LocalSearch | None] = {"without local search": None, "with local search": LocalSearch()}
     for name, local_search in settings.items():
         algorithm = HAMP(POPULATION, local_search=local_search)

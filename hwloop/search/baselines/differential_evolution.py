@@ -7,18 +7,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from pymoo.algorithms.moo.gde3 import GDE3
 from pymoo.operators.repair.rounding import RoundingRepair
 
-from hwloop.search.algorithms import register
-from hwloop.search.problem import PruningProblem
+from hwloop.search.algorithms import Start, register
 
 
 @register("gde3")
-def gde3(problem: PruningProblem, population: int, initial: NDArray[np.int64]) -> Any:
+def gde3(start: Start) -> Any:
     """GDE3 with pymoo's settings; its trial points are rounded to integers."""
-    algorithm = GDE3(pop_size=len(initial), sampling=initial)
+    algorithm = GDE3(pop_size=len(start.initial), sampling=start.initial)
     algorithm.mating.repair = RoundingRepair()
     return algorithm

@@ -10,10 +10,9 @@ from pymoo.algorithms.moo.moead import ParallelMOEAD
 from pymoo.core.decomposition import Decomposition
 from pymoo.decomposition.tchebicheff import Tchebicheff
 
-from hwloop.search.algorithms import register
+from hwloop.search.algorithms import Start, register
 from hwloop.search.baselines.integers import variation
 from hwloop.search.directions import directions
-from hwloop.search.problem import PruningProblem
 
 FloatArray = NDArray[np.float64]
 
@@ -21,14 +20,14 @@ NEIGHBOURS = 10
 
 
 @register("moead")
-def moead(problem: PruningProblem, population: int, initial: NDArray[np.int64]) -> Any:
+def moead(start: Start) -> Any:
     """MOEA/D with Tchebycheff values and one member for each reference direction (at most `population`)."""
-    weights = directions(problem.n_obj, min(population, len(initial)))
+    weights = directions(start.problem.n_obj, min(start.population, len(start.initial)))
     return _ScaledMOEAD(
         weights,
         n_neighbors=min(NEIGHBOURS, len(weights)),
         decomposition=_Scaled(),
-        sampling=initial[: len(weights)],
+        sampling=start.initial[: len(weights)],
         **variation(),
     )
 
@@ -41,7 +40,7 @@ class _Scaled(Decomposition):  # type: ignore[misc]  # pymoo has no types
         self.scale: FloatArray | None = None
         self._plain = Tchebicheff()
 
-    def do(self, values: FloatArray, weights: FloatArray, ideal_point: FloatArray, **options: Any) -> Any:  # noqa: D102
+    def do(self, values: FloatArray, weights: FloatArray, ideal_point: FloatArray, **options: Any) -> Any:
         assert self.scale is not None
         return self._plain.do(values / self.scale, weights, ideal_point=ideal_point / self.scale, **options)
 

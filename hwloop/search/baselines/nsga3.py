@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from pymoo.algorithms.moo.nsga3 import NSGA3
 
-from hwloop.search.algorithms import register
+from hwloop.search.algorithms import Start, register
 from hwloop.search.baselines.integers import variation
 from hwloop.search.directions import directions
-from hwloop.search.problem import PruningProblem
 
 
 @register("nsga3")
-def nsga3(problem: PruningProblem, population: int, initial: NDArray[np.int64]) -> Any:
+def nsga3(start: Start) -> Any:
     """NSGA-III with as many evenly spread reference directions as the population allows."""
     return NSGA3(
-        directions(problem.n_obj, population),
-        pop_size=population,
-        sampling=initial,
+        directions(start.problem.n_obj, start.population),
+        pop_size=start.population,
+        sampling=start.initial,
         eliminate_duplicates=True,
         **variation(),
     )

@@ -11,7 +11,7 @@ from pymoo.core.algorithm import Algorithm
 from pymoo.core.population import Population
 from pymoo.util.display.multi import MultiObjectiveOutput
 
-from hwloop.search.algorithms import register
+from hwloop.search.algorithms import Start, register
 from hwloop.search.problem import PruningProblem
 
 IntArray = NDArray[np.int64]
@@ -20,15 +20,15 @@ TRIES = 100
 
 
 @register("random")
-def random_search(problem: PruningProblem, population: int, initial: IntArray) -> Any:
+def random_search(start: Start) -> Any:
     """Random candidates, the first generation excepted: that is the one every algorithm begins with."""
-    return RandomSearch(population, initial)
+    return RandomSearch(start.population, start.initial)
 
 
 @register("uniform")
-def uniform_scaling(problem: PruningProblem, population: int, initial: IntArray) -> Any:
+def uniform_scaling(start: Start) -> Any:
     """All networks that keep the same share of the channels of every group, from the base downwards, evenly spread."""
-    return Proposals(population, scaled_uniformly(problem))
+    return Proposals(start.population, scaled_uniformly(start.problem))
 
 
 class RandomSearch(Algorithm):  # type: ignore[misc]  # pymoo has no types

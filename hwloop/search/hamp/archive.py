@@ -56,7 +56,9 @@ class Archive:
 
     def knows(self, x: IntArray) -> NDArray[np.bool_]:
         """(k,) which of (k, v) points are in the archive."""
-        return np.array([row.tobytes() in self._known for row in np.ascontiguousarray(x, dtype=np.int64)], dtype=np.bool_)
+        return np.array(
+            [row.tobytes() in self._known for row in np.ascontiguousarray(x, dtype=np.int64)], dtype=np.bool_
+        )
 
     @property
     def front(self) -> IntArray:

@@ -1,10 +1,10 @@
 """Local search on surrogates: many moves are guessed, only the best few are evaluated.
 
-A set of points walks through the neighbourhood: each round every point gets neighbours, their cheap objectives are
-computed and the expensive ones guessed, and of the union those stay that are not dominated, in the order of two
-selections that keep them apart (dominance decides what is accepted, so a move that is only better in one objective
-does not push a trade-off out; diversity is guarded by the selections). The walk begins at the evaluated front, where the
-walk of the last generation ended, and at points of which the surrogates are least sure.
+A set of points walks through the neighbourhood: each round every point gets neighbours and some pairs get children,
+their cheap objectives are computed and the expensive ones guessed, and of the union those stay that are not dominated,
+in the order of two selections that keep them apart (dominance decides what is accepted, so a move that is only better in
+one objective does not push a trade-off out; diversity is guarded by the selections). The walk begins at the evaluated
+front, where the walk of the last generation ended, and at points of which the surrogates are least sure.
 
 Of everything visited the candidates are picked one by one: whichever adds most to the hypervolume of the
 evaluated front and of those picked before, by a guess that is optimistic for some of them.
@@ -19,16 +19,19 @@ from numpy.typing import NDArray
 
 from hwloop.search.hamp.archive import Archive
 from hwloop.search.hamp.neighbours import neighbours
-from hwloop.search.hamp.selection import crowding, decomposition
 from hwloop.search.hamp.picking import greedy_hypervolume
+from hwloop.search.hamp.selection import crowding, decomposition
 from hwloop.search.hamp.selection.order import fronts, scaled
 from hwloop.search.hamp.surrogate import Surrogate
+from hwloop.search.hamp.variation import Variation
 from hwloop.search.structure import Cheap, Structure
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 MOST_PICKED_FROM = 400
+
+VARIATION = Variation(crossover=1.0, rate=1.0)
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class LocalSearch:
         rounds: of the walk.
         walkers: points that walk.
         moves: neighbours of each in a round.
+        pairs: of walkers that have a child in a round.
         unsure: share of the walkers that begin where the surrogates are least sure.
         sigmas: how optimistic the guesses are of which every second candidate is picked.
         apart: grains by which two candidates of one generation differ at least.
@@ -46,8 +50,9 @@ class LocalSearch:
     """
 
     rounds: int = 16
-    walkers: int = 60
-    moves: int = 8
+    walkers: int = 100
+    moves: int = 4
+    pairs: int = 0
     unsure: float = 0.15
     sigmas: float = 0.5
     apart: int = 2
@@ -90,7 +95,9 @@ class Walk:
         return self._pick(archive, x, f, count)
 
     def _learn(self, archive: Archive, known: IntArray) -> None:
-        layers = fronts(archive.f[known], max(surrogate.most for surrogate in self.models.values()) if self.models else 1)
+        layers = fronts(
+            archive.f[known], max(surrogate.most for surrogate in self.models.values()) if self.models else 1
+        )
         important = known[np.concatenate(layers[::-1])]  # the front last
         for column, model in self.models.items():
             model.fit(self._even(archive.x[important]), archive.f[important, column])
@@ -110,10 +117,9 @@ class Walk:
         for turn in range(settings.rounds):
             kept = self._accept(values, turn)
             here, values = here[kept], values[kept]
-            there = neighbours(here, settings.moves, self.structure, self.low, self.high, rng)
+            there = self._moved(here, rng)
             there = archive.new(self.structure.canonical(there))
-            fresh = [place for place, row in enumerate(there) if row.tobytes() not in seen]
-            there = there[fresh]
+            there = there[[row.tobytes() not in seen for row in there]]
             if not len(there):
                 continue
             seen.update((row.tobytes(), None) for row in there)
@@ -124,6 +130,13 @@ class Walk:
         kept = self._accept(values, 0)
         self.ends = here[kept]
         return np.concatenate(visited), np.concatenate(guessed)
+
+    def _moved(self, here: IntArray, rng: np.random.Generator) -> IntArray:
+        """Neighbours of the walkers, and children of pairs of them."""
+        steps = neighbours(here, self.settings.moves, self.structure, self.low, self.high, rng)
+        first, second = rng.integers(0, len(here), (2, self.settings.pairs))
+        bred = VARIATION.children(here[first], here[second], self.structure, self.low, self.high, rng)
+        return np.concatenate([steps, bred])
 
     def _accept(self, values: FloatArray, turn: int) -> IntArray:
         keep = min(self.settings.walkers, len(values))

@@ -19,7 +19,7 @@ def greedy_hypervolume(
 ) -> list[int]:
     """Pick one by one whichever adds most to the hypervolume of the front and of those picked before.
 
-    What a point adds can only shrink as others are picked, so an old value is an upper bound, and few are computed anew.
+    What a point adds can only shrink as others are picked, so an old value is an upper bound: few are computed anew.
 
     Args:
         front: (k, m) values that are known.

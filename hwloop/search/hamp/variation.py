@@ -47,20 +47,19 @@ class Variation:
         rng: np.random.Generator,
     ) -> IntArray:
         """(n, v) children, one for each pair of (n, v) parents, within (v,) bounds."""
-        children = first.copy()
-        kinds = rng.random(len(first))
-        for row in np.flatnonzero(rng.random(len(first)) < self.crossover):
-            if kinds[row] < self.segment:
-                places = segment(structure, rng)
-                children[row, places] = second[row, places]
-            elif kinds[row] < (1 + self.segment) / 2:
-                for unit in structure.units:
-                    if rng.random() < 0.5:
-                        children[row, list(unit)] = second[row, list(unit)]
-            else:
-                spread = rng.uniform(-0.25, 1.25, children.shape[1])
-                between = first[row] + spread * (second[row] - first[row])
-                children[row] = np.clip(np.rint(between), low, high)
+        count, variables = first.shape
+        crossed = rng.random(count) < self.crossover
+        kinds = rng.random(count)
+        by_segment = crossed & (kinds < self.segment)
+        by_unit = crossed & (kinds >= self.segment) & (kinds < (1 + self.segment) / 2)
+        between = crossed & (kinds >= (1 + self.segment) / 2)
+        from_second = (rng.random((count, len(structure.units))) < 0.5)[:, unit_of(structure, variables)]
+        from_second &= by_unit[:, None]
+        for row in np.flatnonzero(by_segment):
+            from_second[row, segment(structure, rng)] = True
+        mixed = np.where(from_second, second, first)
+        blended = np.rint(first + rng.uniform(-0.25, 1.25, (count, variables)) * (second - first)).astype(np.int64)
+        children = np.where(between[:, None], np.clip(blended, low, high), mixed)
         return self.mutants(children, structure, low, high, rng)
 
     def mutants(
@@ -77,6 +76,14 @@ class Variation:
             places = segment(structure, rng)
             mutants[row, places] += rng.choice([-1, 1])
         return np.clip(mutants, low, high)
+
+
+def unit_of(structure: Structure, variables: int) -> IntArray:
+    """(variables,) number of the unit that each is in."""
+    units = np.zeros(variables, dtype=np.int64)
+    for number, places in enumerate(structure.units):
+        units[list(places)] = number
+    return units
 
 
 def segment(structure: Structure, rng: np.random.Generator) -> IntArray:

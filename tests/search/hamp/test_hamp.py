@@ -83,7 +83,9 @@ def test_every_part_brings_something_over_random_points() -> None:
     by_chance = problem.objectives(rng.integers(0, problem.xu.astype(int) + 1, (120, problem.n_var)))
     bred = minimize(problem, HAMP(20, local_search=None), ("n_eval", 120), seed=2).F
     searched = minimize(problem, HAMP(20, local_search=QUICK), ("n_eval", 120), seed=2).F
-    assert volume(by_chance, problem) < volume(bred, problem) < volume(searched, problem) < volume(problem.front, problem)
+    assert (
+        volume(by_chance, problem) < volume(bred, problem) < volume(searched, problem) < volume(problem.front, problem)
+    )
 
 
 def test_surrogates_guess_only_what_is_not_cheap() -> None:

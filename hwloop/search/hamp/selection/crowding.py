@@ -10,5 +10,7 @@ from hwloop.search.hamp.selection.order import FloatArray, IntArray, fronts
 
 def crowding(values: FloatArray, keep: int) -> IntArray:
     """See `Selector`: front by front, in each the least crowded first."""
-    ordered = [front[np.argsort(-calc_crowding_distance(values[front]), kind="stable")] for front in fronts(values, keep)]
+    ordered = [
+        front[np.argsort(-calc_crowding_distance(values[front]), kind="stable")] for front in fronts(values, keep)
+    ]
     return np.concatenate(ordered)

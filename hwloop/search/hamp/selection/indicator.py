@@ -1,4 +1,4 @@
-"""Additive epsilon indicator: points leave in turn, the one with the worst fitness first (Zitzler, Künzli 2004, IBEA)."""
+"""Additive epsilon indicator: the point with the worst fitness leaves, in turn (Zitzler, Künzli 2004, IBEA)."""
 
 from __future__ import annotations
 
