@@ -1,10 +1,10 @@
 """Local search on surrogates: many moves are guessed, only the best few are evaluated.
 
-A set of points walks through the neighbourhood: each round every point gets neighbours and some pairs get children,
-their cheap objectives are computed and the expensive ones guessed, and of the union those stay that are not dominated,
-in the order of two selections that keep them apart (dominance decides what is accepted, so a move that is only better in
-one objective does not push a trade-off out; diversity is guarded by the selections). The walk begins at the evaluated
-front, where the walk of the last generation ended, and at points of which the surrogates are least sure.
+A set of points walks through the neighbourhood: each round every point gets neighbours and some pairs get children.
+Their cheap objectives are computed and the expensive ones guessed, and of the union those stay that are not dominated,
+in the order of two selections that keep them apart: dominance decides what is accepted, so a move that is only better
+in one objective does not push a trade-off out, and the selections guard diversity. The walk begins at the evaluated
+front, where the last walk ended, and at points of which the surrogates are least sure.
 
 Of everything visited the candidates are picked one by one: whichever adds most to the hypervolume of the
 evaluated front and of those picked before, by a guess that is optimistic for some of them.
@@ -49,10 +49,10 @@ class LocalSearch:
         after: evaluations before the first surrogate is fitted.
     """
 
-    rounds: int = 16
+    rounds: int = 20
     walkers: int = 100
-    moves: int = 4
-    pairs: int = 0
+    moves: int = 2
+    pairs: int = 250
     unsure: float = 0.15
     sigmas: float = 0.5
     apart: int = 2

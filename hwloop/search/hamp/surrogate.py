@@ -20,6 +20,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Kernel, Matern, WhiteKernel
 from sklearn.linear_model import Ridge
+from sklearn.metrics.pairwise import euclidean_distances
 
 FloatArray = NDArray[np.float64]
 
@@ -62,8 +63,14 @@ class Surrogate:
 
     def mean(self, x: FloatArray) -> FloatArray:
         """(n,) guesses at (n, v) points."""
-        assert self._process is not None
-        return self._backward(self._process.predict(x * self._stretch))
+        process = self._process
+        assert process is not None
+        # As `process.predict`, in half the time: a walk asks for thousands of points.
+        amplitude, matern = process.kernel_.k1.k1, process.kernel_.k1.k2
+        distance = np.sqrt(5) / matern.length_scale * euclidean_distances(x * self._stretch, process.X_train_)
+        covariance = amplitude.constant_value * (1 + distance + distance**2 / 3) * np.exp(-distance)
+        even = covariance @ process.alpha_
+        return self._backward(even * process._y_train_std + process._y_train_mean)
 
     def optimistic(self, x: FloatArray, sigmas: float) -> FloatArray:
         """(n,) guesses that are so many standard deviations lower."""

@@ -17,7 +17,7 @@ from hwloop.search.structure import Cheap, Structure
 from hwloop.search.synthetic import Stage, SyntheticPruning
 
 SMALL = (Stage(32, 1024, 3), Stage(64, 512, 3))
-QUICK = LocalSearch(rounds=3, walkers=20, moves=4)
+QUICK = LocalSearch(rounds=3, walkers=20, pairs=20)
 
 
 class Knapsack(Problem):  # type: ignore[misc]
