@@ -120,6 +120,11 @@ class HAMP(Algorithm):  # type: ignore[misc]  # pymoo has no types
         self.portfolio.reward(gains[bred], kept_by[bred])
         self._survive(Population.merge(self.pop, infills))
 
+    def refreshed(self) -> None:
+        """Take the values of all individuals in `everything` again, after they were corrected from outside."""
+        violation = np.asarray(self.everything.get("CV"), dtype=np.float64)[:, 0]
+        self.evaluated.correct(np.asarray(self.everything.get("F"), dtype=np.float64), violation)
+
     def _set_optimum(self) -> None:
         front = self.evaluated.front
         if len(front):

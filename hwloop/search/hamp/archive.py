@@ -44,6 +44,10 @@ class Archive:
         self._known.update(row.tobytes() for row in np.ascontiguousarray(x, dtype=np.int64))
         return gains
 
+    def correct(self, f: FloatArray, violation: FloatArray) -> None:
+        """Replace the values of all points, in their order."""
+        self.f, self.violation = f, violation
+
     def new(self, x: IntArray) -> IntArray:
         """The (k, v) points of x that are not in the archive, none twice, in their order."""
         keep, seen = [], set()

@@ -22,7 +22,7 @@ from hwloop.search.hamp.neighbours import neighbours
 from hwloop.search.hamp.picking import greedy_hypervolume
 from hwloop.search.hamp.selection import crowding, decomposition
 from hwloop.search.hamp.selection.order import fronts, scaled
-from hwloop.search.hamp.surrogate import Surrogate
+from hwloop.search.hamp.surrogate import MOST_LEARNT_FROM, Surrogate
 from hwloop.search.hamp.variation import Variation
 from hwloop.search.structure import Cheap, Structure
 
@@ -95,9 +95,7 @@ class Walk:
         return self._pick(archive, x, f, count)
 
     def _learn(self, archive: Archive, known: IntArray) -> None:
-        layers = fronts(
-            archive.f[known], max(surrogate.most for surrogate in self.models.values()) if self.models else 1
-        )
+        layers = fronts(archive.f[known], MOST_LEARNT_FROM)
         important = known[np.concatenate(layers[::-1])]  # the front last
         for column, model in self.models.items():
             model.fit(self._even(archive.x[important]), archive.f[important, column])
@@ -165,10 +163,11 @@ class Walk:
 
     def _pick(self, archive: Archive, x: IntArray, f: FloatArray, count: int) -> IntArray:
         front = archive.f[archive.front]
-        best = fronts(f, 4 * count)
-        pool = np.concatenate(best[:-1] if len(best) > 1 else best)
-        if len(pool) > MOST_PICKED_FROM:
-            pool = pool[crowding(scaled(f[pool]), MOST_PICKED_FROM)[:MOST_PICKED_FROM]]
+        better = ~(front[None, :, :] <= f[:, None, :]).all(axis=2).any(axis=1)  # than being dominated
+        x, f = x[better], f[better]
+        if not len(x):
+            return x
+        pool = crowding(scaled(f), MOST_PICKED_FROM)[:MOST_PICKED_FROM]
         x, f = x[pool], f[pool]
         hopeful = f.copy()
         for column, model in self.models.items():

@@ -24,6 +24,9 @@ from sklearn.metrics.pairwise import euclidean_distances
 
 FloatArray = NDArray[np.float64]
 
+MOST_LEARNT_FROM = 600
+"""Points that it is fitted on; the time grows with their third power."""
+
 TUNED_ON = 150
 """Points on which the kernel's parameters are fitted."""
 
@@ -36,13 +39,8 @@ STRETCH = (0.4, 2.5)
 
 @dataclass
 class Surrogate:
-    """Guesses one objective.
+    """Guesses one objective."""
 
-    Attributes:
-        most: points that it is fitted on; the caller gives the important ones last.
-    """
-
-    most: int = 600
     _kernel: Kernel | None = field(default=None, repr=False)
     _logarithm: bool = False
     _tuned_at: int = 0
@@ -52,8 +50,8 @@ class Surrogate:
     _process: GaussianProcessRegressor | None = field(default=None, repr=False)
 
     def fit(self, x: FloatArray, y: FloatArray) -> None:
-        """Learn from (n, v) points with variables from 0 to 1 and their (n,) values."""
-        x, y = x[-self.most :], y[-self.most :]
+        """Learn from (n, v) points with variables from 0 to 1 and their (n,) values, the important ones last."""
+        x, y = x[-MOST_LEARNT_FROM:], y[-MOST_LEARNT_FROM:]
         self._low, self._unit = float(y.min()), max(float(np.ptp(y)), 1e-12)
         if self._kernel is None or len(x) >= RETUNED_AFTER * self._tuned_at or len(x) < self._tuned_at:
             self._tune(x[-TUNED_ON:], y[-TUNED_ON:])

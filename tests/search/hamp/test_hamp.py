@@ -121,6 +121,18 @@ def test_a_search_goes_on_from_a_pickle_to_the_bit() -> None:
     assert (generations(half, 2).evaluated.x == whole.evaluated.x).all()
 
 
+def test_corrected_values_decide_from_then_on() -> None:
+    problem = SyntheticPruning(1, SMALL)
+    algorithm = HAMP(12, local_search=None).setup(problem, termination=("n_gen", 99), seed=5)
+    infills = algorithm.ask()
+    algorithm.evaluator.eval(problem, infills)
+    algorithm.tell(infills=infills)
+    worst = int(np.setdiff1d(np.arange(len(infills)), algorithm.evaluated.front)[0])
+    algorithm.everything[worst].F = np.array([0.0, 0.0, 0.0])
+    algorithm.refreshed()
+    assert algorithm.evaluated.front.tolist() == [worst]
+
+
 def test_a_space_that_is_used_up_ends_the_search() -> None:
     problem = SyntheticPruning(1, (Stage(32, 1024, 1),))
     algorithm = HAMP(20, local_search=QUICK)
