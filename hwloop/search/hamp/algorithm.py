@@ -71,24 +71,25 @@ class HAMP(Algorithm):  # type: ignore[misc]  # pymoo has no types
         self.local_search = local_search
         self.structure = structure
         self.cheap = cheap
-        self.portfolio = Portfolio(selectors)
-        self.sources = Sources()
+        self.selectors = selectors
 
     def _setup(self, problem: Any, **_kwargs: Any) -> None:
         self.low, self.high = _bounds(problem)
-        self.structure = self.structure or Structure.of(problem)
-        self.cheap = self.cheap or Cheap.of(problem)
+        self.known_structure = self.structure or Structure.of(problem)
+        self.known_cheap = self.cheap or Cheap.of(problem)
+        self.portfolio = Portfolio(self.selectors)
+        self.sources = Sources()
         self.evaluated = Archive(problem.n_var, problem.n_obj)
         self.everything = Population.empty()
         self.walk = (
-            Walk(self.local_search, self.low, self.high, self.structure, self.cheap, problem.n_obj)
+            Walk(self.local_search, self.low, self.high, self.known_structure, self.known_cheap, problem.n_obj)
             if self.local_search
             else None
         )
 
     def _initialize_infill(self) -> Any:
         first = first_generation(
-            self.pop_size, self.low, self.high, self.structure, self.cheap, self.random_state, self.sampling
+            self.pop_size, self.low, self.high, self.known_structure, self.known_cheap, self.random_state, self.sampling
         )
         return Population.new("X", first)
 
@@ -164,18 +165,23 @@ class HAMP(Algorithm):  # type: ignore[misc]  # pymoo has no types
             # A tournament of two: the population is in the order in which it was drawn, the first are the best.
             pairs = self.random_state.integers(0, len(parents_x), (count, 2, 2)).min(axis=2)
             bred = self.variation.children(
-                parents_x[pairs[:, 0]], parents_x[pairs[:, 1]], self.structure, self.low, self.high, self.random_state
+                parents_x[pairs[:, 0]],
+                parents_x[pairs[:, 1]],
+                self.known_structure,
+                self.low,
+                self.high,
+                self.random_state,
             )
-            bred = np.ascontiguousarray(self.structure.canonical(bred))
+            bred = np.ascontiguousarray(self.known_structure.canonical(bred))
             for row, pair, known in zip(bred, pairs, self.evaluated.knows(bred), strict=True):
                 if not known and row.tobytes() not in found and len(children) < count:
                     found.add(row.tobytes())
                     children.append(row)
                     parents.append(pair)
-        shape = (len(children), -1) if children else (0, len(self.low))
+        count, variables = len(children), len(self.low)
         return (
-            np.array(children, dtype=np.int64).reshape(shape),
-            np.array(parents, dtype=np.int64).reshape(len(parents), 2),
+            np.array(children, dtype=np.int64).reshape(count, variables),
+            np.array(parents, dtype=np.int64).reshape(count, 2),
         )
 
 
