@@ -191,7 +191,7 @@ class SyntheticPruning(Problem):  # type: ignore[misc]  # pymoo has no types
         table = table + self._coupling[stage][block] * missing[None, :, None] * missing[None, None, :]
         table[:, LEVELS, LEVELS] += self._synergy[stage][block]
         table[:, :, :LEVELS] += self._bumps[stage][block]
-        return table
+        return np.asarray(table, dtype=np.float64)
 
     @cached_property
     def front(self) -> FloatArray:
@@ -270,7 +270,8 @@ def _crossing(stage: Stage, before: IntArray, outer: IntArray) -> FloatArray:
 def _memory(stage: Stage) -> FloatArray:
     """(8, 9) kilobytes of a block by the stage's level and the block's option."""
     channels = np.append(_channels(stage), 0.0)
-    return stage.pixels * 4 / 1000 * (2 * channels[:LEVELS, None] + channels[None, :])
+    live = 2 * channels[:LEVELS, None] + channels[None, :]
+    return np.asarray(stage.pixels * 4 / 1000 * live, dtype=np.float64)
 
 
 def _error(loss: FloatArray) -> FloatArray:

@@ -74,6 +74,8 @@ class HAMP(Algorithm):  # type: ignore[misc]  # pymoo has no types
         self.selectors = selectors
 
     def _setup(self, problem: Any, **_kwargs: Any) -> None:
+        if problem.n_obj < 2:
+            raise UserError("HAMP looks for trade-offs: it needs a problem with at least 2 objectives, this has 1")
         self.low, self.high = _bounds(problem)
         self.known_structure = self.structure or Structure.of(problem)
         self.known_cheap = self.cheap or Cheap.of(problem)
@@ -158,7 +160,8 @@ class HAMP(Algorithm):  # type: ignore[misc]  # pymoo has no types
         """(k, v) new children and the (k, 2) places of their parents, none of them among `besides`."""
         parents_x = np.asarray(self.pop.get("X"), dtype=np.int64)
         found = {row.tobytes() for row in besides}
-        children, parents = [], []
+        children: list[IntArray] = []
+        parents: list[IntArray] = []
         for _ in range(TRIES):
             if len(children) >= count:
                 break

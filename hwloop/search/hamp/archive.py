@@ -70,7 +70,8 @@ class Archive:
         feasible = np.flatnonzero(self.violation <= 0)
         if not len(feasible):
             return feasible
-        return feasible[moocore.is_nondominated(self.f[feasible])]
+        best = np.asarray(moocore.is_nondominated(self.f[feasible]), dtype=np.bool_)
+        return feasible[best]
 
     def _gains(self, f: FloatArray, violation: FloatArray) -> FloatArray:
         gains = np.zeros(len(f))

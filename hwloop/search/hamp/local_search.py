@@ -176,7 +176,8 @@ class Walk:
         return x[chosen]
 
     def _near(self, one: IntArray, others: IntArray) -> bool:
-        return bool((np.abs(others - one).sum(axis=1) < self.settings.apart).any())
+        grains = np.asarray(np.abs(others - one).sum(axis=1), dtype=np.int64)
+        return bool(grains.min() < self.settings.apart)
 
     def _even(self, x: IntArray) -> FloatArray:
         return np.asarray((x - self.low) / np.maximum(self.high - self.low, 1), dtype=np.float64)

@@ -20,7 +20,7 @@ def neighbours(
     a unit as another of the points has it; a segment of neighbouring units one grain thinner or wider.
     """
     there = np.repeat(points, moves, axis=0)
-    count, variables = there.shape
+    count, variables = len(there), there.shape[1]
     kinds = rng.random(count)
     rows = np.arange(count)
     first, second = rng.integers(0, variables, (2, count))
@@ -33,7 +33,7 @@ def neighbours(
     donors = rng.integers(0, len(points), count)
     for row in np.flatnonzero(~single):
         if kinds[row] < 0.92:
-            places = list(structure.units[int(rng.integers(len(structure.units)))])
+            places = np.array(structure.units[int(rng.integers(len(structure.units)))], dtype=np.int64)
             there[row, places] = points[donors[row], places]
         else:
             there[row, segment(structure, rng)] += np.sign(step[row])

@@ -96,7 +96,7 @@ def greedy_path(count: int, low: IntArray, high: IntArray, structure: Structure,
         saved.append(saved[-1] + float(gains[best]))
     goals = np.linspace(0, saved[-1], count + 1)[1:]
     places = np.unique(np.searchsorted(saved, goals).clip(0, len(path) - 1))
-    return np.array(path, dtype=np.int64)[places]
+    return np.array([path[place] for place in places], dtype=np.int64)
 
 
 def _lower(point: IntArray, low: IntArray) -> IntArray:

@@ -47,7 +47,7 @@ class Variation:
         rng: np.random.Generator,
     ) -> IntArray:
         """(n, v) children, one for each pair of (n, v) parents, within (v,) bounds."""
-        count, variables = first.shape
+        count, variables = len(first), first.shape[1]
         crossed = rng.random(count) < self.crossover
         kinds = rng.random(count)
         by_segment = crossed & (kinds < self.segment)
@@ -66,7 +66,7 @@ class Variation:
         self, points: IntArray, structure: Structure, low: IntArray, high: IntArray, rng: np.random.Generator
     ) -> IntArray:
         """(n, v) mutants of (n, v) points within (v,) bounds."""
-        count, variables = points.shape
+        count, variables = len(points), points.shape[1]
         moved = rng.random((count, variables)) < min(1.0, self.rate / variables)
         steps = rng.geometric(0.5, (count, variables)) * rng.choice([-1, 1], (count, variables))
         anywhere = rng.integers(low, high + 1, (count, variables))

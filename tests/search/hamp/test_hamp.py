@@ -149,6 +149,11 @@ def test_bounds_that_are_no_integers_are_refused(bounds: dict[str, Any], text: s
         HAMP(10).setup(Problem(n_var=3, n_obj=2, **bounds))
 
 
+def test_one_objective_is_refused() -> None:
+    with pytest.raises(UserError, match="at least 2 objectives, this has 1"):
+        HAMP(10).setup(Problem(n_var=3, n_obj=1, xl=0, xu=3))
+
+
 def test_a_population_of_one_is_refused() -> None:
     with pytest.raises(UserError, match="at least 2"):
         HAMP(1)

@@ -25,7 +25,7 @@ def cloud(count: int, objectives: int, seed: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("objectives", [1, 2, 3, 4])
+@pytest.mark.parametrize("objectives", [2, 3, 4])
 def test_an_order_has_every_place_once(name: str, objectives: int) -> None:
     values = scaled(cloud(40, objectives, 1))
     for keep in (1, 7, 39, 40):

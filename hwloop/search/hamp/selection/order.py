@@ -30,7 +30,7 @@ def scaled(values: FloatArray) -> FloatArray:
     """(n, m) objectives with the ideal point of the non-dominated ones at 0 and their nadir at 1."""
     front = values[moocore.is_nondominated(values, keep_weakly=True)]
     low, high = front.min(axis=0), front.max(axis=0)
-    return (values - low) / np.where(high > low, high - low, 1.0)
+    return np.asarray((values - low) / np.where(high > low, high - low, 1.0), dtype=np.float64)
 
 
 def fronts(values: FloatArray, keep: int) -> list[IntArray]:
