@@ -98,6 +98,6 @@ def share_to_reach(curve: FloatArray, rival: FloatArray) -> float:
 
 def attainment(runs: Sequence[FloatArray], percentile: float) -> FloatArray:
     """(k, 2) corners of the line that this percentage of the runs attained, of two objectives of (n, 2) points each."""
-    data = np.concatenate([np.column_stack([run, np.full(len(run), place)]) for place, run in enumerate(runs)])
-    surface = np.asarray(moocore.eaf(data, percentiles=[percentile]), dtype=np.float64)[:, :2]
+    whose = np.concatenate([np.full(len(run), place) for place, run in enumerate(runs)])
+    surface = np.asarray(moocore.eaf(np.concatenate(runs), whose, percentiles=[percentile]), dtype=np.float64)[:, :2]
     return surface[np.lexsort((surface[:, 1], surface[:, 0]))]

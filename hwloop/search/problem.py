@@ -130,7 +130,7 @@ class PruningProblem(Problem):  # type: ignore[misc]  # pymoo has no types
 
     def canonical(self, indices: IntArray) -> IntArray:
         """(n, G + B) indices, those of widths that are only in removed blocks at their last level."""
-        return self.indices(self.candidates(indices))
+        return self.indices(self.candidates(indices)) if len(indices) else indices
 
     def candidates(self, indices: IntArray) -> list[Candidate]:
         """The candidates of (n, G + B) indices."""

@@ -120,7 +120,9 @@ def _stretch(x: FloatArray, target: FloatArray) -> FloatArray:
 
 
 def _order_left_out(process: GaussianProcessRegressor, target: FloatArray) -> float:
-    """Rank correlation of the targets with what the process says of each when it is left out."""
+    """Rank correlation of the targets with what the process says of each when it is left out; 0 of equal targets."""
+    if np.ptp(target) == 0:
+        return 0.0
     inverse = cho_solve((process.L_, True), np.eye(len(target)))
     left_out = process.y_train_ - process.alpha_ / np.diag(inverse)
     return float(np.corrcoef(rankdata(left_out), rankdata(target))[0, 1])
