@@ -83,7 +83,7 @@ def test_algorithms_are_found_by_name() -> None:
 
 def test_an_unknown_algorithm_is_refused_with_the_known_ones(toy: Any) -> None:
     made = problem(toy)
-    with pytest.raises(UserError, match="no search algorithm 'magic'; known are .*nsga2"):
+    with pytest.raises(UserError, match=r"no search algorithm 'magic'; known are .*nsga2"):
         make_algorithm("magic", made, 8, 0, initial_indices(made, 8, 0))
 
 
