@@ -31,7 +31,26 @@ def uniform_scaling(start: Start) -> Any:
     return Proposals(start.population, scaled_uniformly(start.problem))
 
 
-class RandomSearch(Algorithm):  # type: ignore[misc]  # pymoo has no types
+class _Proposer(Algorithm):  # type: ignore[misc]  # pymoo has no types
+    """Proposes batches and keeps everything."""
+
+    def __init__(self) -> None:
+        super().__init__(output=MultiObjectiveOutput())
+
+    def _initialize_infill(self) -> Any:
+        return self._infill()
+
+    def _initialize_advance(self, infills: Any = None, **_kwargs: Any) -> None:
+        self.pop = infills
+
+    def _advance(self, infills: Any = None, **_kwargs: Any) -> None:
+        if infills is None:
+            self.termination.terminate()
+        else:
+            self.pop = Population.merge(self.pop, infills)
+
+
+class RandomSearch(_Proposer):
     """Proposes random points within the bounds, none twice.
 
     Args:
@@ -40,36 +59,34 @@ class RandomSearch(Algorithm):  # type: ignore[misc]  # pymoo has no types
     """
 
     def __init__(self, pop_size: int, initial: IntArray) -> None:
-        super().__init__(output=MultiObjectiveOutput())
+        super().__init__()
         self.pop_size = pop_size
         self._initial = initial
-        self._seen = {tuple(map(int, row)) for row in initial}
+        self._seen: set[tuple[int, ...]] = set()
 
     def _initialize_infill(self) -> Any:
-        return Population.new("X", self._initial)
-
-    def _initialize_advance(self, infills: Any = None, **_kwargs: Any) -> None:
-        self.pop = infills
+        return Population.new("X", np.array(self._new(self._initial, len(self._initial)), dtype=np.int64))
 
     def _infill(self) -> Any:
         low = np.asarray(self.problem.xl, dtype=np.int64)
         high = np.asarray(self.problem.xu, dtype=np.int64)
         found: list[tuple[int, ...]] = []
         for _ in range(TRIES):
-            for row in self.random_state.integers(low, high + 1, (self.pop_size, len(low))):
-                point = tuple(map(int, row))
-                if point not in self._seen and len(found) < self.pop_size:
-                    self._seen.add(point)
-                    found.append(point)
             if len(found) == self.pop_size:
                 break
+            drawn = self.random_state.integers(low, high + 1, (self.pop_size, len(low)))
+            found += self._new(drawn, self.pop_size - len(found))
         return Population.new("X", np.array(found, dtype=np.int64)) if found else None
 
-    def _advance(self, infills: Any = None, **_kwargs: Any) -> None:
-        self.pop = Population.merge(self.pop, infills)
+    def _new(self, points: IntArray, most: int) -> list[tuple[int, ...]]:
+        """The first points, so many at most, that were not proposed yet; from now on they are."""
+        different = dict.fromkeys(tuple(map(int, row)) for row in points)
+        fresh = [point for point in different if point not in self._seen][:most]
+        self._seen.update(fresh)
+        return fresh
 
 
-class Proposals(Algorithm):  # type: ignore[misc]  # pymoo has no types
+class Proposals(_Proposer):
     """Proposes points from a list, in generations, and then no more.
 
     Args:
@@ -78,23 +95,14 @@ class Proposals(Algorithm):  # type: ignore[misc]  # pymoo has no types
     """
 
     def __init__(self, pop_size: int, points: IntArray) -> None:
-        super().__init__(output=MultiObjectiveOutput())
+        super().__init__()
         self._batches: Iterator[IntArray] = iter(
             [points[start : start + pop_size] for start in range(0, len(points), pop_size)]
         )
 
-    def _initialize_infill(self) -> Any:
-        return self._infill()
-
-    def _initialize_advance(self, infills: Any = None, **_kwargs: Any) -> None:
-        self.pop = infills
-
     def _infill(self) -> Any:
         batch = next(self._batches, None)
         return None if batch is None else Population.new("X", batch)
-
-    def _advance(self, infills: Any = None, **_kwargs: Any) -> None:
-        self.pop = Population.merge(self.pop, infills)
 
 
 def scaled_uniformly(problem: PruningProblem) -> IntArray:
