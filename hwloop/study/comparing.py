@@ -33,7 +33,7 @@ FloatArray = NDArray[np.float64]
 
 FOLDER = "compare"
 
-NEEDED = ("space.json", "grain.json", "device.json", "predictor.json")
+NEEDED = ("space.json", "device.json", "predictor.json")
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,8 @@ def compare_algorithms(
         base = prepare_base(config, study, path.parent, progress)
         runtime = get_runtime(config.measurement.runtime).for_device(study.read_json("device.json")["facts"])
         moves = find_moves(config, base, runtime.fusion, study, progress)
-        moves = moves.with_grain(int(study.read_json("grain.json")["grain"]))
+        grain = config.pruning.grain
+        moves = moves.with_grain(int(study.read_json("grain.json")["grain"]) if grain == "auto" else grain)
         predictor = NetworkPredictor.load(study.path("predictor.json"), moves.scalable)
         judge = ErrorJudge(
             moves.surgery,
