@@ -163,8 +163,8 @@ class Walk:
 
     def _pick(self, archive: Archive, x: IntArray, f: FloatArray, count: int) -> IntArray:
         front = archive.f[archive.front]
-        better = ~(front[None, :, :] <= f[:, None, :]).all(axis=2).any(axis=1)  # than being dominated
-        x, f = x[better], f[better]
+        dominated = np.any(np.all(front[None, :, :] <= f[:, None, :], axis=2), axis=1)
+        x, f = x[~dominated], f[~dominated]
         if not len(x):
             return x
         pool = crowding(scaled(f), MOST_PICKED_FROM)[:MOST_PICKED_FROM]
