@@ -104,17 +104,9 @@ def _show(comparison: Comparison, console: Console) -> None:
     )
     title = f"{comparison.study}: {comparison.evaluations} evaluations, hypervolume up to {reference}"
     table = Table(title=title, title_justify="left")
-    for column in (
-        "algorithm",
-        "seeds",
-        "evaluations",
-        "median",
-        "lowest",
-        "highest",
-        "p",
-        f"to reach {comparison.rival}",
-    ):
-        table.add_column(column, justify="left" if column == "algorithm" else "right")
+    table.add_column("algorithm", no_wrap=True)
+    for column in ("seeds", "evaluations", "median", "range", "p", f"to reach {comparison.rival}"):
+        table.add_column(column, justify="right")
     for each in comparison.standings:
         share = each.share_to_reach
         reach = "" if share is None else "never" if share == float("inf") else f"{100 * share:.0f} %"
@@ -123,8 +115,7 @@ def _show(comparison: Comparison, console: Console) -> None:
             str(len(each.seeds)),
             str(each.evaluations),
             f"{each.median:.4f}",
-            f"{each.hypervolume[0]:.4f}",
-            f"{each.hypervolume[4]:.4f}",
+            f"{each.hypervolume[0]:.4f}-{each.hypervolume[4]:.4f}",
             "" if each.p_value is None else f"{each.p_value:.4f}",
             reach,
         )
