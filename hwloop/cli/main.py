@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 import hwloop
-from hwloop.cli import agent, compare, device, evaluate, export, measure, predictor, prune, study, table, train
+from hwloop.cli import agent, compare, device, evaluate, export, measure, predictor, prune, search, study, table, train
 from hwloop.errors import HwloopError, UserError
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ train.register(app)
 evaluate.register(app)
 prune.register(app)
 export.register(app)
+search.register(app)
 
 
 def _version(wanted: bool) -> None:

@@ -5,13 +5,19 @@ from hwloop.search.algorithms import list_algorithms, make_algorithm
 from hwloop.search.driver import SearchResult, run_search
 from hwloop.search.evaluation import BatchEvaluator, ErrorResult, OneByOne
 from hwloop.search.front import choose, front_of, nondominated
+from hwloop.search.hamp import HAMP
+from hwloop.search.hamp import registered as registered  # as above
 from hwloop.search.initial import initial_indices
 from hwloop.search.objectives import CostModel, Costs, Objective, get_objectives, list_objectives
 from hwloop.search.problem import PruningProblem, SearchSpace
 from hwloop.search.record import Evaluated, Fingerprint, Journal
+from hwloop.search.structure import Cheap, Structure
+from hwloop.search.synthetic import SyntheticPruning
 
 __all__ = [
+    "HAMP",
     "BatchEvaluator",
+    "Cheap",
     "CostModel",
     "Costs",
     "ErrorResult",
@@ -23,6 +29,8 @@ __all__ = [
     "PruningProblem",
     "SearchResult",
     "SearchSpace",
+    "Structure",
+    "SyntheticPruning",
     "choose",
     "front_of",
     "get_objectives",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,24 @@ from hwloop.search.problem import PruningProblem
 
 IntArray = NDArray[np.int64]
 
-Factory = Callable[[int, IntArray], Any]
-"""Population and (k, G + B) indices of the first generation to a pymoo algorithm."""
+
+@dataclass(frozen=True)
+class Start:
+    """What a search begins with.
+
+    Attributes:
+        problem: what is searched.
+        population: candidates per generation.
+        initial: (k, G + B) level indices of the first generation, k <= population.
+    """
+
+    problem: PruningProblem
+    population: int
+    initial: IntArray
+
+
+Factory = Callable[[Start], Any]
+"""Makes a pymoo algorithm."""
 
 _FACTORIES: dict[str, Factory] = {}
 
@@ -53,11 +70,11 @@ def make_algorithm(name: str, problem: PruningProblem, population: int, seed: in
         initial: (k, G + B) level indices of the first generation.
 
     Raises:
-        UserError: there is no such algorithm.
+        UserError: there is no such algorithm, or it needs a package that is not installed.
     """
     if name not in _FACTORIES:
         raise UserError(f"there is no search algorithm {name!r}; known are {', '.join(_FACTORIES)}")
-    algorithm = _FACTORIES[name](population, initial)
+    algorithm = _FACTORIES[name](Start(problem, population, initial))
     # The driver counts generations; pymoo's own criterion would stop on a stalled front.
     algorithm.setup(problem, termination=NoTermination(), seed=seed, output=Output())
     return algorithm

@@ -97,7 +97,7 @@ def run_search(
     names = tuple(objective.name for objective in wanted)
     fingerprint = Fingerprint.of(space, names, algorithm, population, seed, context or {})
     assessor = _Assessor(space, evaluator, predictor, wanted, History(journal, fingerprint, names))
-    problem = PruningProblem(space, names, assessor.assess)
+    problem = PruningProblem(space, names, assessor.assess, assessor.costs)
     asked = make_algorithm(algorithm, problem, population, seed, initial_indices(problem, population, seed))
     volumes: list[float] = []
     exhausted = False
@@ -152,7 +152,7 @@ class _Assessor:
 
     def assess(self, candidates: Sequence[Candidate]) -> FloatArray:
         """(n, m) objective values of n candidates; new ones are in the journal when this returns."""
-        costs = self._costs(candidates)
+        costs = self.costs(candidates)
         fresh: dict[Candidate, int] = {}
         for position, candidate in enumerate(candidates):
             known = self.history.get(candidate)
@@ -178,7 +178,7 @@ class _Assessor:
     def reference(self) -> FloatArray:
         """The reference point of the hypervolume; it does not depend on what the search found."""
         if self._base is None:
-            self._base = self._costs([self._space.base])[0]
+            self._base = self.costs([self._space.base])[0]
         values = [
             1.0 if objective.expensive else REFERENCE_MARGIN * float(value)
             for objective, value in zip(self._objectives, self._base, strict=True)
@@ -200,7 +200,7 @@ class _Assessor:
                 " it was written by another version of hwloop"
             )
 
-    def _costs(self, candidates: Sequence[Candidate]) -> FloatArray:
+    def costs(self, candidates: Sequence[Candidate]) -> FloatArray:
         """(n, m) values of the cheap objectives; nan in the column of the error.
 
         Raises:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import Any, Protocol
-
-import numpy as np
-import pymoo
 
 from hwloop.errors import StudyError
 from hwloop.pruning import Candidate
 from hwloop.search.problem import SearchSpace
 
-FORMAT = 2
+FORMAT = 3
 """Version of the records, and of all that decides which candidates are asked for."""
+
+LIBRARIES = ("moocore", "numpy", "pymoo", "scikit-learn", "scipy")
+"""Of them the random streams, operators and fits that a replay relies on."""
 
 SAME = 1e-9
 """Relative difference up to which a predicted value counts as unchanged: processors round differently."""
@@ -125,7 +126,7 @@ class Fingerprint:
             algorithm=algorithm,
             population=population,
             seed=seed,
-            versions={"numpy": np.__version__, "pymoo": pymoo.__version__},
+            versions={library: version(library) for library in LIBRARIES},
             context=dict(context),
         )
 

@@ -124,7 +124,7 @@ class PruningSection(_Section):
 class SearchSection(_Section):
     """The algorithm, what it minimises and for how long."""
 
-    algorithm: str = "nsga2"
+    algorithm: str = "hamp"
     objectives: Annotated[list[str], Field(min_length=1)] = ["error", "latency_ms", "peak_memory_mb"]
     population: Annotated[int, Field(ge=4)] = 24
     generations: Positive = 12

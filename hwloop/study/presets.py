@@ -61,7 +61,7 @@ calibration_networks = $calibration  # whole networks that correct the sum of la
 holdout_networks = 30                # whole networks that the predictor is judged on and never sees
 
 [search]
-algorithm = "nsga2"
+algorithm = "hamp"                   # also: nsga2, nsga3, sms-emoa, moead, gde3, random, uniform
 objectives = ["error", "latency_ms", "peak_memory_mb"]   # also: parameters, macs
 population = $population
 generations = $generations

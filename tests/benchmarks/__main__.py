@@ -20,6 +20,8 @@ from tests.benchmarks import (
     predict_speed,
     prediction,
     regret,
+    search_overhead,
+    search_synthetic,
     spaces,
     ssh_connect,
     staircase,
@@ -41,6 +43,8 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
     "predict-speed": predict_speed.main,
     "prediction": prediction.main,
     "regret": regret.main,
+    "search-overhead": search_overhead.main,
+    "search-synthetic": search_synthetic.main,
     "spaces": spaces.main,
     "ssh-connect": ssh_connect.main,
     "staircase": staircase.main,
@@ -52,7 +56,19 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
     "zoo": zoo.main,
 }
 #: Take ten minutes and more of a machine on which nothing else runs: by name only.
-LONG = ("boards", "criteria", "pairs", "regret", "spaces", "staircase", "transfer", "trust", "tvm-ratio", "zoo")
+LONG = (
+    "boards",
+    "criteria",
+    "pairs",
+    "regret",
+    "search-synthetic",
+    "spaces",
+    "staircase",
+    "transfer",
+    "trust",
+    "tvm-ratio",
+    "zoo",
+)
 
 
 def main() -> None:

@@ -103,6 +103,26 @@ def test_a_missing_study_and_an_existing_one_name_the_remedy(hwloop: Hwloop) -> 
     assert len(twice.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (["--algorithms", "magic"], ["'magic'", "hamp", "nsga2"]),
+        (["--algorithms", "hamp"], ["'nsga2'", "--algorithms"]),
+        (["--algorithms", ","], ["--algorithms names no algorithm"]),
+        (["--algorithms", "hamp,nsga2"], ["has no space.json yet", "hwloop run study.toml"]),
+    ],
+)
+def test_a_comparison_that_cannot_be_is_one_line_and_exit_code_2(
+    tmp_path: Path, hwloop: Hwloop, options: list[str], parts: list[str]
+) -> None:
+    (tmp_path / "study.toml").write_text("")
+    done = hwloop("search", "compare", "study.toml", *options)
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    for part in parts:
+        assert part in line
+
+
 def test_a_folder_in_use_by_something_else_is_refused(tmp_path: Path, hwloop: Hwloop) -> None:
     (tmp_path / "study").mkdir()
     (tmp_path / "study" / "thesis.tex").write_text("precious")

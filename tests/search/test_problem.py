@@ -78,21 +78,25 @@ def test_a_small_space_is_returned_whole(toy: Any) -> None:
 def test_algorithms_are_found_by_name() -> None:
     assert "nsga2" in list_algorithms()
     with pytest.raises(ValueError, match="two search algorithms are called 'nsga2'"):
-        register("nsga2")(lambda population, initial: None)
+        register("nsga2")(lambda start: None)
 
 
 def test_an_unknown_algorithm_is_refused_with_the_known_ones(toy: Any) -> None:
     made = problem(toy)
-    with pytest.raises(UserError, match="no search algorithm 'magic'; known are nsga2"):
+    with pytest.raises(UserError, match=r"no search algorithm 'magic'; known are .*nsga2"):
         make_algorithm("magic", made, 8, 0, initial_indices(made, 8, 0))
 
 
 @pytest.mark.parametrize("name", list_algorithms())
 def test_every_algorithm_asks_for_whole_levels_within_bounds(toy: Any, name: str) -> None:
     made = problem(toy)
+    if name == "age-moea2":
+        pytest.importorskip("numba")
     algorithm = make_algorithm(name, made, 12, 3, initial_indices(made, 12, 3))
     for _ in range(6):
         asked = algorithm.ask()
+        if asked is None:  # all of what it had to propose
+            break
         x = asked.get("X")
         assert (x == np.round(x.astype(float))).all()
         assert (x >= 0).all()

@@ -1,0 +1,67 @@
+"""The page of a comparison of search algorithms: hypervolume as evaluations come in, and attainment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import plotly.graph_objects as go
+
+from hwloop.files import write_atomic
+from hwloop.report.page import plain_figure, render
+from hwloop.study.comparing import Comparison
+
+COLOURS = ("#1f6fb2", "#d1603d", "#3a8f5c", "#8a5ea8", "#b08d2e", "#4aa3a3", "#a85e6f", "#666666")
+
+ATTAINED = 50
+
+
+def write_comparison(comparison: Comparison, path: Path) -> None:
+    """Write the page; it needs no network."""
+    figures = {"curves": curve_figure(comparison)}
+    if len(comparison.objectives) > 1:
+        figures["attained"] = attainment_figure(comparison)
+    write_atomic(path, render("comparison.html.j2", figures, comparison=comparison, rows=comparison.standings))
+
+
+def curve_figure(comparison: Comparison) -> go.Figure:
+    """Median hypervolume over evaluations, with the band between its quartiles."""
+    figure = plain_figure("evaluations", "hypervolume")
+    for (name, runs), colour in zip(comparison.curves.items(), _colours(len(comparison.curves)), strict=True):
+        shortest = min(len(curve) for curve in runs.values())
+        curves = np.array([curve[:shortest] for curve in runs.values()])
+        low, middle, high = np.quantile(curves, (0.25, 0.5, 0.75), axis=0)
+        evaluations = np.arange(1, shortest + 1)
+        figure.add_trace(go.Scatter(x=evaluations, y=middle, line={"color": colour}, name=name, legendgroup=name))
+        figure.add_trace(
+            go.Scatter(
+                x=np.concatenate([evaluations, evaluations[::-1]]),
+                y=np.concatenate([high, low[::-1]]),
+                fill="toself",
+                fillcolor=colour,
+                opacity=0.15,
+                line={"width": 0},
+                hoverinfo="skip",
+                showlegend=False,
+                legendgroup=name,
+            )
+        )
+    return figure
+
+
+def attainment_figure(comparison: Comparison) -> go.Figure:
+    """The line in the first two objectives that half of the runs attained."""
+    figure = plain_figure(comparison.objectives[1], comparison.objectives[0])
+    attained = comparison.attained(ATTAINED)
+    for (name, line), colour in zip(attained.items(), _colours(len(attained)), strict=True):
+        figure.add_trace(
+            go.Scatter(
+                x=line[:, 1], y=line[:, 0], line={"color": colour, "shape": "vh"}, mode="lines+markers", name=name
+            )
+        )
+    return figure
+
+
+def _colours(count: int) -> Sequence[str]:
+    return [COLOURS[place % len(COLOURS)] for place in range(count)]
