@@ -57,12 +57,18 @@ class PruningProblem(Problem):  # type: ignore[misc]  # pymoo has no types
         space: the candidates.
         names: of the objectives.
         assess: gives the (n, m) objective values of n candidates; called once per generation with all of them.
+        costs: gives the same at once and for nothing, nan in the column of the error.
     """
 
     def __init__(
-        self, space: SearchSpace, names: tuple[str, ...], assess: Callable[[Sequence[Candidate]], FloatArray]
+        self,
+        space: SearchSpace,
+        names: tuple[str, ...],
+        assess: Callable[[Sequence[Candidate]], FloatArray],
+        costs: Callable[[Sequence[Candidate]], FloatArray] | None = None,
     ) -> None:
         self.space = space
+        self.costs = costs or assess
         self.names = names
         self._assess = assess
         self._base = np.asarray(space.base.widths, dtype=np.int64)
@@ -91,6 +97,12 @@ class PruningProblem(Problem):  # type: ignore[misc]  # pymoo has no types
             )
             for row in indices
         ]
+
+    def indices(self, candidates: Sequence[Candidate]) -> IntArray:
+        """The (n, G + B) indices of candidates; the inverse of `candidates`."""
+        widths, remains = self.space.arrays(candidates)
+        columns = [np.searchsorted(levels, widths[:, group]) for group, levels in enumerate(self._levels)]
+        return np.concatenate([np.stack(columns, axis=1), remains.astype(np.int64)], axis=1).astype(np.int64)
 
     def nearest(self, shares: FloatArray) -> IntArray:
         """(n, G + B) indices of the levels nearest to (n, G) shares of the base widths (ties: thinner), all blocks."""

@@ -129,6 +129,19 @@ class SearchSection(_Section):
     networks: Positive = 5
 
 
+class NetAdaptSection(_Section):
+    """NetAdapt's budget, steps and short-term fine-tune; `search.generations` bounds its iterations."""
+
+    resource: str = "latency_ms"
+    resource_from: Literal["predictor", "device"] = "predictor"
+    budget: Fraction = 0.25
+    step: Fraction = 0.025
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.96
+    select: Literal["accuracy", "ratio"] = "accuracy"
+    steps: NonNegative = 50
+    learning_rate: Annotated[float, Field(gt=0)] = 0.01
+
+
 class StudyConfig(_Section):
     """A whole study file."""
 
@@ -141,6 +154,7 @@ class StudyConfig(_Section):
     table: TableSection = TableSection()
     pruning: PruningSection = PruningSection()
     search: SearchSection = SearchSection()
+    netadapt: NetAdaptSection = NetAdaptSection()
     finetune: FinetuneSection = FinetuneSection()
 
     @property
