@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 import hwloop
-from hwloop.cli import agent, compare, device, measure, predictor, study, table
+from hwloop.cli import agent, compare, device, ga_pruning, measure, predictor, study, table
 from hwloop.errors import HwloopError, UserError
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app = typer.Typer(
     add_completion=False,
 )
 study.register(app)
+ga_pruning.register(app)
 measure.register(app)
 compare.register(app)
 device.register(app)

@@ -1,8 +1,8 @@
 """Weights that a pruned network has learned, carried on to networks that are cut from it.
 
 The weights are written back into the shape of the base network, zero where channels are gone, so that the base's own
-surgery cuts again. Where each number belongs is read off a copy of the base whose weights are their own positions: it is
-cut in the same way.
+surgery cuts again. Where each number belongs is read off a copy of the base whose weights are their own positions: it
+is cut in the same way.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from torch import nn
 from hwloop.datasets import ImageSet
 from hwloop.training import evaluating, fast_dtype
 
-BATCH_SIZE = 500  # images per forward pass
+BATCH_SIZE = 250  # images per forward pass: small enough for the caches
 
 
 class ErrorCounter:

@@ -142,6 +142,17 @@ class NetAdaptSection(_Section):
     learning_rate: Annotated[float, Field(gt=0)] = 0.01
 
 
+class EmoDirSection(_Section):
+    """EMO-DIR's parts and the training of its sub-networks; each part is searched as `search` says."""
+
+    parts: list[str] | None = None
+    resource: str = "macs"
+    images: Positive = 1000
+    steps: NonNegative = 60
+    learning_rate: Annotated[float, Field(gt=0)] = 0.02
+    labels: Annotated[float, Field(ge=0)] = 0.3
+
+
 class StudyConfig(_Section):
     """A whole study file."""
 
@@ -155,6 +166,7 @@ class StudyConfig(_Section):
     pruning: PruningSection = PruningSection()
     search: SearchSection = SearchSection()
     netadapt: NetAdaptSection = NetAdaptSection()
+    emo_dir: EmoDirSection = EmoDirSection()
     finetune: FinetuneSection = FinetuneSection()
 
     @property

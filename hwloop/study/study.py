@@ -24,7 +24,7 @@ from hwloop.progress import Progress
 from hwloop.pruning import ErrorJudge
 from hwloop.runtimes import Runtime, get_runtime
 from hwloop.search import Evaluated, OneByOne, SearchResult, get_objectives, list_algorithms, run_search
-from hwloop.study.base import Base, prepare_base
+from hwloop.study.base import prepare_base
 from hwloop.study.config import StudyConfig, error_at, load_config
 from hwloop.study.device import plan_of
 from hwloop.study.directory import StudyDirectory

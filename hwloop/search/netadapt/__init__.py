@@ -8,6 +8,6 @@ cut from and is fine-tuned for a few steps. The two share a `Lineage`, which say
 from hwloop.search.netadapt.algorithm import NetAdapt, recipe
 from hwloop.search.netadapt.lineage import Lineage
 from hwloop.search.netadapt.settings import NetAdaptSettings, TuningSettings
-from hwloop.search.netadapt.tuning import Keep, ShortTermTuner
+from hwloop.search.netadapt.tuning import ShortTermTuner
 
-__all__ = ["Keep", "Lineage", "NetAdapt", "NetAdaptSettings", "ShortTermTuner", "TuningSettings", "recipe"]
+__all__ = ["Lineage", "NetAdapt", "NetAdaptSettings", "ShortTermTuner", "TuningSettings", "recipe"]

@@ -102,6 +102,6 @@ def recipe(settings: NetAdaptSettings, lineage: Lineage | None = None) -> Recipe
 
 
 @register("netadapt")
-def netadapt(population: int, initial: NDArray[np.int64]) -> NetAdapt:
+def netadapt(_population: int, _initial: NDArray[np.int64]) -> NetAdapt:
     """NetAdapt with the settings of its released scripts; population and first generation are its own."""
     return NetAdapt(NetAdaptSettings())

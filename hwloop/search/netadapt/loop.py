@@ -68,9 +68,7 @@ def propose(space: SearchSpace, current: Candidate, target: float, resource: Res
         needs = resource(list(cuts.values()))
         found |= {group: Proposal(cut, float(need)) for (group, cut), need in zip(cuts.items(), needs, strict=True)}
         depth += 1
-        open_groups = [
-            group for group in open_groups if found[group].resource >= target and depth < len(lower[group])
-        ]
+        open_groups = [group for group in open_groups if found[group].resource >= target and depth < len(lower[group])]
     # The group of channels that are in removed blocks only changes nothing.
     return tuple(found[group] for group in sorted(found) if found[group].candidate != current)
 

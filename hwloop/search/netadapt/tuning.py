@@ -7,7 +7,7 @@ import io
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,33 +18,18 @@ from hwloop.errors import StudyError
 from hwloop.pruning import Candidate, Carried, Carrier, ChannelGroup, fold, foldable_pairs
 from hwloop.search.counting import ErrorCounter
 from hwloop.search.evaluation import ErrorResult
+from hwloop.search.keep import Keep
 from hwloop.search.netadapt.lineage import Lineage
 from hwloop.search.netadapt.settings import TuningSettings
 from hwloop.training import FitConfig, fit
-
-
-class Keep(Protocol):
-    """Where weights are kept between runs; names are file names."""
-
-    def read(self, name: str) -> bytes | None:
-        """What was written under a name, whole; None when there is nothing."""
-        ...
-
-    def write(self, name: str, content: bytes) -> None:
-        """Write whole or not at all."""
-        ...
-
-    def drop(self, name: str) -> None:
-        """Forget a name; nothing happens when it is unknown."""
-        ...
 
 
 class ShortTermTuner:
     """A `BatchEvaluator`: cut from the parent's weights, fine-tune for a few steps, count errors on held-out images.
 
     The released code judges on the images that it trains on; here they are held out. What a candidate's weights become
-    is decided by its parent's weights, the seed and its own text, so weights that are not kept can be made again, at the
-    cost of training again. The weights of a batch are kept before its results are told, until the next batch shows
+    is decided by its parent's weights, the seed and its own text, so weights that are not kept can be made again by
+    training again. The weights of a batch are kept before its results are told, until the next batch shows
     which of them are carried on.
 
     Args:
@@ -172,4 +157,5 @@ def _unpacked(content: bytes, text: str) -> Carried:
         found: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         return Carried(found["state"], {name: tuple(kept) for name, kept in found["kept"].items()})
     except Exception as error:
-        raise StudyError(f"the kept weights of {text} are damaged ({type(error).__name__}): delete their file") from error
+        reason = type(error).__name__
+        raise StudyError(f"the kept weights of {text} are damaged ({reason}): delete their file") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,7 @@ def test_each_group_is_cut_alone_and_no_further_than_the_target_asks(toy: Any) -
 
 
 def test_the_paper_takes_the_most_accurate_and_the_released_code_the_cheapest_loss() -> None:
-    a, b, c, d = (Proposal(Candidate((width,)), resource) for width, resource in ((1, 8.0), (2, 5.0), (3, 9.6), (4, 10)))
+    a, b, c, d = (Proposal(Candidate((width,)), need) for width, need in ((1, 8.0), (2, 5.0), (3, 9.6), (4, 10.0)))
     now = Proposal(Candidate((9,)), 10.0)
     errors = [0.12, 0.14, 0.10, 0.01]
     ratio = NetAdaptSettings(select="ratio")
@@ -72,9 +73,9 @@ def test_the_loop_ends_at_its_budget_and_every_iteration_saves_what_it_must(toy:
     assert path[0] == base
     assert not result.exhausted
     assert min(values[c]["macs"] for c in last) <= SETTINGS.budget * needs[0] < needs[-1]
-    for iteration, (before, after) in enumerate(zip(needs, needs[1:], strict=False), start=1):
+    for iteration, (before, after) in enumerate(itertools.pairwise(needs), start=1):
         assert after < before - reduction(SETTINGS, needs[0], iteration)
-    for parent, child in zip(path, path[1:], strict=False):
+    for parent, child in itertools.pairwise(path):
         assert sum(a != b for a, b in zip(parent.widths, child.widths, strict=True)) == 1
         rivals = [e.candidate for e in result.evaluated if lineage.parent(e.candidate) == parent]
         reached = [c for c in rivals if values[c]["macs"] <= values[child]["macs"]]
@@ -120,5 +121,5 @@ def test_settings_out_of_range_are_refused_and_a_journal_holds_them(toy: Any) ->
             NetAdaptSettings(**wrong)
     journal = toy.MemoryJournal()
     netadapt(toy, journal, generations=2)
-    with pytest.raises(UserError, match="netadapt_step was 0.05, is 0.1"):
+    with pytest.raises(UserError, match=r"netadapt_step was 0\.05, is 0\.1"):
         netadapt(toy, journal, algorithm=recipe(NetAdaptSettings(resource="macs", budget=0.5, step=0.1)))
