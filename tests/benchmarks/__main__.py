@@ -15,6 +15,7 @@ from tests.benchmarks import (
     artifacts,
     boards,
     cost,
+    ga_pruning,
     pairs,
     predict_speed,
     prediction,
@@ -35,6 +36,7 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
     "artifacts": artifacts.main,
     "boards": boards.main,
     "cost": cost.main,
+    "ga-pruning": ga_pruning.main,
     "pairs": pairs.main,
     "predict-speed": predict_speed.main,
     "prediction": prediction.main,
@@ -50,7 +52,7 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
     "zoo": zoo.main,
 }
 #: Take ten minutes and more of a machine on which nothing else runs: by name only.
-LONG = ("boards", "pairs", "regret", "spaces", "staircase", "transfer", "trust", "tvm-ratio", "zoo")
+LONG = ("boards", "ga-pruning", "pairs", "regret", "spaces", "staircase", "transfer", "trust", "tvm-ratio", "zoo")
 
 
 def main() -> None:

@@ -162,7 +162,7 @@ def test_rounds_prune_and_retrain_and_a_killed_run_ends_in_the_same_network(trai
     result = pruned(trained, whole, keep)
     accepted = [each for each in result.rounds if each.accepted]
     assert accepted
-    assert [each.census.parameters for each in accepted] == sorted((e.census.parameters for e in accepted))[::-1]
+    assert [each.census.parameters for each in accepted] == sorted(e.census.parameters for e in accepted)[::-1]
     assert result.census.parameters_left < 0.9
     assert result.error <= result.base_error + SMALL.tolerance
     zeros = sum(int((tensor == 0).sum()) for tensor in result.network.parameters())

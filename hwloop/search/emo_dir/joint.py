@@ -135,4 +135,4 @@ def recipe(fronts: Sequence[Sequence[Candidate]], cost: str) -> Recipe:
     """Joint pruning of these fronts, for `run_search`; the journal holds a hash of them."""
     digest = hashlib.sha256(repr([[(c.widths, c.removed) for c in front] for front in fronts]).encode()).hexdigest()
     settings = {"emo_dir_fronts": digest, "emo_dir_resource": cost}
-    return Recipe("emo-dir", lambda _population, _initial: JointPruning(fronts, cost), settings)
+    return Recipe("emo-dir", lambda *_start: JointPruning(fronts, cost), settings)

@@ -1,8 +1,8 @@
 """The sub-networks are trained one after the other, each to work behind the pruned one before it.
 
 The cross-network constraint, as we understand it: whatever candidate of the part before feeds it, and whatever
-candidate of its own is drawn, a part must give the features that the unpruned network gives there, and what is behind it must be
-able to use them.
+candidate of its own is drawn, a part must give the features that the unpruned network gives there, and what is behind
+it must be able to use them.
 """
 
 from __future__ import annotations

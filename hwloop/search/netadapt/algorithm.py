@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from pymoo.core.algorithm import Algorithm
 from pymoo.core.population import Population
 
@@ -98,10 +96,10 @@ class NetAdapt(Algorithm):  # type: ignore[misc]  # pymoo has no types
 
 def recipe(settings: NetAdaptSettings, lineage: Lineage | None = None) -> Recipe:
     """NetAdapt with settings of one's own, for `run_search`."""
-    return Recipe("netadapt", lambda _population, _initial: NetAdapt(settings, lineage), settings.to_record())
+    return Recipe("netadapt", lambda *_start: NetAdapt(settings, lineage), settings.to_record())
 
 
 @register("netadapt")
-def netadapt(_population: int, _initial: NDArray[np.int64]) -> NetAdapt:
+def netadapt(*_start: object) -> NetAdapt:
     """NetAdapt with the settings of its released scripts; population and first generation are its own."""
     return NetAdapt(NetAdaptSettings())
