@@ -88,7 +88,7 @@ def train_parts(
     trained = copy.deepcopy(plan.module).eval()
     if not settings.steps:
         return trained
-    teacher = copy.deepcopy(plan.module).eval()
+    teacher = copy.deepcopy(plan.module).eval().requires_grad_(False)
     clean = [sections.section(teacher, number) for number in range(len(sections))]
     student = [sections.section(trained, number) for number in range(len(sections))]
     rng = np.random.default_rng(seed)

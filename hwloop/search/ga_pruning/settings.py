@@ -38,13 +38,13 @@ class GaSettings:
     granularity: Literal["unstructured", "coarse"]
     population: int = 12
     generations: int = 6
-    rounds: int = 14
+    rounds: int = 10
     images: int = 1500
     epochs: int = 1
     learning_rate: float = 0.02
     batch_size: int = 128
     weight_decay: float = 5e-4
-    tolerance: float = 0.002
+    tolerance: float = 0.001
     patience: int = 3
     largest_cut: float = 0.3
 
@@ -76,6 +76,6 @@ class GaSettings:
 
 EMPHASES: Mapping[str, GaSettings] = {
     "sparsity": GaSettings(error=3.0, computation=0.0, parameters=1.0, granularity="unstructured"),
-    "computation": GaSettings(error=0.5, computation=1.0, parameters=0.05, granularity="coarse", rounds=24),
+    "computation": GaSettings(error=0.5, computation=1.0, parameters=0.05, granularity="coarse", rounds=16),
 }
 """The paper's two runs."""
