@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import io
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+
+from hwloop.errors import StudyError
 
 
 class Keep(Protocol):
@@ -19,3 +25,28 @@ class Keep(Protocol):
     def drop(self, name: str) -> None:
         """Forget a name; nothing happens when it is unknown."""
         ...
+
+
+def packed(content: Mapping[str, Any]) -> bytes:
+    """Tensors and plain data as a file of torch."""
+    buffer = io.BytesIO()
+    torch.save(dict(content), buffer)
+    return buffer.getvalue()
+
+
+def unpacked(content: bytes, name: str, remedy: str) -> dict[str, Any]:
+    """The inverse of `packed`; runs no code of the file.
+
+    Args:
+        content: of the file.
+        name: of what is in it, for the error.
+        remedy: what the user can do.
+
+    Raises:
+        StudyError: it is damaged.
+    """
+    try:
+        found: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever the damage makes it meet
+        raise StudyError(f"{name} is damaged ({type(error).__name__}); {remedy}") from error
+    return found

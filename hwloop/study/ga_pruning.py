@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from hwloop.errors import ConfigError
 from hwloop.files import write_atomic
 from hwloop.progress import Progress
 from hwloop.search.ga_pruning import EMPHASES, GaResult, run_ga_pruning
+from hwloop.search.keep import packed
 from hwloop.study.base import prepare_base
 from hwloop.study.config import load_config
 from hwloop.study.directory import StudyDirectory
@@ -107,8 +105,6 @@ def prune_weights(
         # Nothing before this line has seen the test images of a pruned network.
         test_accuracy = accuracy(result.network, base.data.test)
         pruned = PrunedWeights(result, base.test_accuracy, test_accuracy, len(base.data.test), place)
-        buffer = io.BytesIO()
-        torch.save(result.network.state_dict(), buffer)
-        write_atomic(place / "pruned.pt", buffer.getvalue())
+        write_atomic(place / "pruned.pt", packed(result.network.state_dict()))
         study.write_json(f"{place.name}/result.json", pruned.to_dict())
         return pruned

@@ -7,12 +7,10 @@ base network's weights; these have their own evaluators, and hand on the weights
 from __future__ import annotations
 
 import copy
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -26,6 +24,7 @@ from hwloop.runtimes import Runtime
 from hwloop.search import Journal, OneByOne, SearchResult, run_search
 from hwloop.search.emo_dir import PartCosts, PartJudge, PartSpace, PartTraining, Sections, divide, train_parts
 from hwloop.search.emo_dir import recipe as emo_dir_recipe
+from hwloop.search.keep import packed
 from hwloop.search.netadapt import Lineage, NetAdaptSettings, ShortTermTuner, TuningSettings, recipe
 from hwloop.study.base import Base
 from hwloop.study.config import StudyConfig
@@ -219,9 +218,7 @@ def _trained_parts(
             seed=scene.config.study.seed,
             progress=scene.progress,
         )
-        buffer = io.BytesIO()
-        torch.save(trained.state_dict(), buffer)
-        keep.write("trained.pt", buffer.getvalue())
+        keep.write("trained.pt", packed(trained.state_dict()))
         return trained
     trained = copy.deepcopy(scene.base.module)
     load_weights(trained, scene.study.path("emo-dir", "trained.pt"))

@@ -10,7 +10,6 @@ are looked at once, when a run is over. What is trained and evolved is kept in t
 from __future__ import annotations
 
 import argparse
-import io
 import statistics
 import time
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from hwloop.files import write_atomic
 from hwloop.models import build_model, load_weights
 from hwloop.progress import Silent
 from hwloop.search.ga_pruning import EMPHASES, GaResult, run_ga_pruning
+from hwloop.search.keep import packed
 from hwloop.study.weights import WeightFolder
 from hwloop.training import FitConfig, accuracy, fit
 from hwloop_agent.journal import Journal
@@ -98,9 +98,7 @@ def _base(data: ImageData, seed: int, folder: Path) -> nn.Module:
         load_weights(module, path)
     else:
         fit(module, data.train, config=FitConfig(seed=seed, **BASE))
-        buffer = io.BytesIO()
-        torch.save(module.state_dict(), buffer)
-        write_atomic(path, buffer.getvalue())
+        write_atomic(path, packed(module.state_dict()))
     return module.eval()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import io
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +11,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from hwloop.datasets import ImageSet
@@ -22,7 +20,7 @@ from hwloop.search.counting import ErrorCounter
 from hwloop.search.ga_pruning.anatomy import Anatomy, Census, Genome
 from hwloop.search.ga_pruning.evolution import evaluations, evolve
 from hwloop.search.ga_pruning.settings import GaSettings
-from hwloop.search.keep import Keep
+from hwloop.search.keep import Keep, packed, unpacked
 from hwloop.search.record import Journal
 from hwloop.training import FitConfig, fit
 
@@ -146,7 +144,7 @@ def run_ga_pruning(
             accepted = error <= base_error + settings.tolerance + 1e-12
             if accepted:
                 state = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-                keep.write(_name(number), _packed(state))
+                keep.write(_name(number), packed(state))
             census = anatomy.census(dict(module.named_parameters()))
             this = Round(
                 number, fittest.fitness, error, census, accepted, evaluations(settings), round(clock() - begin, 3)
@@ -161,7 +159,7 @@ def run_ga_pruning(
         default=None,
     )
     if best is not None:
-        module.load_state_dict(_unpacked(keep, best.number))
+        module.load_state_dict(_elite(keep, best.number))
         return GaResult(base_error, tuple(rounds), module, best.number, best.census, best.error)
     module.load_state_dict({**module.state_dict(), **base})
     return GaResult(base_error, tuple(rounds), module, 0, anatomy.census(base), base_error)
@@ -238,7 +236,7 @@ def _claim(journal: Journal, identity: Mapping[str, Any]) -> None:
 def _state(keep: Keep, rounds: list[Round]) -> dict[str, Tensor] | None:
     """The weights that the next round begins with; None for those of the unpruned network."""
     last = max((each.number for each in rounds if each.accepted), default=None)
-    return None if last is None else _unpacked(keep, last)
+    return None if last is None else _elite(keep, last)
 
 
 def _digest(module: nn.Module) -> str:
@@ -253,18 +251,8 @@ def _name(number: int) -> str:
     return f"elite-{number:03d}.pt"
 
 
-def _packed(state: Mapping[str, Tensor]) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(dict(state), buffer)
-    return buffer.getvalue()
-
-
-def _unpacked(keep: Keep, number: int) -> dict[str, Tensor]:
+def _elite(keep: Keep, number: int) -> dict[str, Tensor]:
     content = keep.read(_name(number))
     if content is None:
         raise StudyError(f"{_name(number)} is gone, which the journal of ga-pruning names; restore it, or begin anew")
-    try:
-        found: dict[str, Tensor] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise StudyError(f"{_name(number)} is damaged ({type(error).__name__}); restore it, or begin anew") from error
-    return found
+    return unpacked(content, _name(number), "restore it, or begin anew")

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from hwloop.datasets import ImageSet
@@ -18,7 +15,7 @@ from hwloop.errors import StudyError
 from hwloop.pruning import Candidate, Carried, Carrier, ChannelGroup, fold, foldable_pairs
 from hwloop.search.counting import ErrorCounter
 from hwloop.search.evaluation import ErrorResult
-from hwloop.search.keep import Keep
+from hwloop.search.keep import Keep, packed, unpacked
 from hwloop.search.netadapt.lineage import Lineage
 from hwloop.search.netadapt.settings import TuningSettings
 from hwloop.training import FitConfig, fit
@@ -104,7 +101,7 @@ class ShortTermTuner:
         if parent is not None and self._settings.steps:
             self._fit(network, candidate)
         if parent is not None:
-            self._keep.write(self._name(candidate), _packed(self._carrier.carry(network, plan, candidate)))
+            self._keep.write(self._name(candidate), _file(self._carrier.carry(network, plan, candidate)))
         return network
 
     def _fit(self, network: nn.Module, candidate: Candidate) -> None:
@@ -130,13 +127,15 @@ class ShortTermTuner:
     def _carried(self, candidate: Candidate) -> Carried:
         if self._lineage.parent(candidate) is None:
             return self._carrier.base()
-        found = self._keep.read(self._name(candidate))
+        name = self._name(candidate)
+        found = self._keep.read(name)
         if found is None:
             self._tuned(candidate)
-            found = self._keep.read(self._name(candidate))
+            found = self._keep.read(name)
         if found is None:
             raise StudyError(f"the weights of {self._text(candidate)} were written and are gone: is the disk shared?")
-        return _unpacked(found, self._text(candidate))
+        content = unpacked(found, f"{name}, the weights of {self._text(candidate)},", "delete it: they are made again")
+        return Carried(content["state"], {group: tuple(kept) for group, kept in content["kept"].items()})
 
     def _error(self, network: nn.Module) -> float:
         fold(network, self._pairs)
@@ -146,16 +145,5 @@ class ShortTermTuner:
         return hashlib.sha256(self._text(candidate).encode()).hexdigest()[:16] + ".pt"
 
 
-def _packed(carried: Carried) -> bytes:
-    buffer = io.BytesIO()
-    torch.save({"state": dict(carried.state), "kept": {k: list(v) for k, v in carried.kept.items()}}, buffer)
-    return buffer.getvalue()
-
-
-def _unpacked(content: bytes, text: str) -> Carried:
-    try:
-        found: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        return Carried(found["state"], {name: tuple(kept) for name, kept in found["kept"].items()})
-    except Exception as error:
-        reason = type(error).__name__
-        raise StudyError(f"the kept weights of {text} are damaged ({reason}): delete their file") from error
+def _file(carried: Carried) -> bytes:
+    return packed({"state": dict(carried.state), "kept": {name: list(kept) for name, kept in carried.kept.items()}})
