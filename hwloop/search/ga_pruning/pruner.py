@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -137,7 +137,7 @@ def run_ga_pruning(
             module.load_state_dict(state)
             images = validation.take(np.sort(rng.permutation(len(validation))[: settings.images]))
             elite = {name: tensor.detach().clone() for name, tensor in module.named_parameters()}
-            fittest = evolve(anatomy, elite, _errors(module, images), settings, rng)
+            fittest = evolve(anatomy, elite, _errors(module, images), _cautious(settings, rounds), rng)
             module.load_state_dict({**state, **fittest.genome})
             _retrain(module, train, settings, int(rng.integers(2**31)))
             error = whole.error(copy.deepcopy(module))
@@ -208,6 +208,12 @@ def _zeros_frozen(module: nn.Module) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _cautious(settings: GaSettings, rounds: Sequence[Round]) -> GaSettings:
+    """The settings of the next round: errors weigh the more, the more rounds in a row were undone."""
+    undone = next((age for age, each in enumerate(reversed(rounds)) if each.accepted), len(rounds))
+    return replace(settings, error=settings.error * settings.caution**undone)
 
 
 def _gave_up(rounds: list[Round], patience: int) -> bool:

@@ -29,6 +29,7 @@ class GaSettings:
         tolerance: accuracy on the held-out images that may be lost against the unpruned network, as a share; a round
             that loses more is undone.
         patience: rounds in a row that are undone before the search gives up.
+        caution: the coefficient of the error is multiplied by this for every round in a row that was undone.
         largest_cut: share of a layer that one mutation zeroes at most.
     """
 
@@ -46,6 +47,7 @@ class GaSettings:
     weight_decay: float = 5e-4
     tolerance: float = 0.001
     patience: int = 3
+    caution: float = 1.0
     largest_cut: float = 0.3
 
     def __post_init__(self) -> None:
@@ -60,6 +62,7 @@ class GaSettings:
             ("images", self.images >= 1, "at least 1"),
             ("tolerance", 0 <= self.tolerance < 1, "a share of the images, from 0 to below 1"),
             ("patience", self.patience >= 1, "at least 1"),
+            ("caution", self.caution >= 1, "at least 1"),
             ("largest_cut", 0 < self.largest_cut < 1, "between 0 and 1"),
         ):
             if not valid:
@@ -76,6 +79,8 @@ class GaSettings:
 
 EMPHASES: Mapping[str, GaSettings] = {
     "sparsity": GaSettings(error=3.0, computation=0.0, parameters=1.0, granularity="unstructured"),
-    "computation": GaSettings(error=0.5, computation=1.0, parameters=0.05, granularity="coarse", rounds=16),
+    "computation": GaSettings(
+        error=2.0, computation=1.0, parameters=0.05, granularity="coarse", rounds=16, epochs=2, patience=4, caution=2.0
+    ),
 }
 """The paper's two runs."""
