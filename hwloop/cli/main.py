@@ -9,7 +9,21 @@ import typer
 from rich.console import Console
 
 import hwloop
-from hwloop.cli import agent, compare, device, evaluate, export, measure, predictor, prune, search, study, table, train
+from hwloop.cli import (
+    agent,
+    compare,
+    device,
+    evaluate,
+    export,
+    ga_pruning,
+    measure,
+    predictor,
+    prune,
+    search,
+    study,
+    table,
+    train,
+)
 from hwloop.errors import HwloopError, UserError
 
 app = typer.Typer(
@@ -19,6 +33,7 @@ app = typer.Typer(
     add_completion=False,
 )
 study.register(app)
+ga_pruning.register(app)
 measure.register(app)
 compare.register(app)
 device.register(app)

@@ -1,4 +1,4 @@
-"""LeNet-5, in today's usual form (ReLU, max-pooling)."""
+"""LeNet-5, in today's usual form (ReLU, max-pooling), and the wider LeNet of Caffe."""
 
 from __future__ import annotations
 
@@ -48,3 +48,41 @@ class LeNet5(nn.Module):
 def lenet5(num_classes: int = 10, in_channels: int = 1, image_size: int = 28) -> LeNet5:
     """Build LeNet-5 for square images of `image_size` pixels (61,706 parameters on MNIST)."""
     return LeNet5(num_classes, in_channels, image_size)
+
+
+_SMALLEST_CAFFE_IMAGE = 16  # as above, with two unpadded convolutions
+
+
+class LeNetCaffe(nn.Module):
+    """The LeNet that Caffe ships (`examples/mnist/lenet.prototxt`): two 5x5 convolutions, two linear layers, one ReLU.
+
+    The "LeNet" and "LeNet-5" of most of the literature on pruning, with seven times the parameters of the original.
+    """
+
+    def __init__(self, num_classes: int = 10, in_channels: int = 1, image_size: int = 28) -> None:
+        super().__init__()
+        if image_size < _SMALLEST_CAFFE_IMAGE:
+            raise ModelError(
+                f"lenet_caffe needs images of at least {_SMALLEST_CAFFE_IMAGE}x{_SMALLEST_CAFFE_IMAGE} pixels, these "
+                f"have {image_size}x{image_size}: set image_size = 28 to enlarge them"
+            )
+        side = ((image_size - 4) // 2 - 4) // 2
+        self.conv1 = nn.Conv2d(in_channels, 20, 5)
+        self.pool1 = nn.MaxPool2d(2)
+        self.conv2 = nn.Conv2d(20, 50, 5)
+        self.pool2 = nn.MaxPool2d(2)
+        self.fc1 = nn.Linear(50 * side * side, 500)
+        self.fc2 = nn.Linear(500, num_classes)
+        self.relu = nn.ReLU()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images (n, c, h, w) to logits (n, num_classes)."""
+        maps = self.pool2(self.conv2(self.pool1(self.conv1(images))))
+        logits: Tensor = self.fc2(self.relu(self.fc1(maps.flatten(1))))
+        return logits
+
+
+@register_model(defaults=ModelDefaults((1, 28, 28), 10))
+def lenet_caffe(num_classes: int = 10, in_channels: int = 1, image_size: int = 28) -> LeNetCaffe:
+    """Build Caffe's LeNet for square images of `image_size` pixels (431,080 parameters on MNIST)."""
+    return LeNetCaffe(num_classes, in_channels, image_size)

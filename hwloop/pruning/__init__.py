@@ -2,6 +2,7 @@
 
 from hwloop.pruning.blocks import FixedBlock, RemovableBlock
 from hwloop.pruning.candidate import Candidate
+from hwloop.pruning.carrying import Carried, Carrier
 from hwloop.pruning.criteria import Criterion, Evidence, get_criterion, list_criteria, register_criterion
 from hwloop.pruning.evaluation import ErrorEstimate, ErrorJudge, wilson_interval
 from hwloop.pruning.folding import fold, foldable_pairs
@@ -15,6 +16,8 @@ from hwloop.pruning.surgery import SurgeryPlan
 
 __all__ = [
     "Candidate",
+    "Carried",
+    "Carrier",
     "ChannelGroup",
     "Coupling",
     "Criterion",

@@ -1,7 +1,8 @@
 """The search for the networks that are best on one device."""
 
 from hwloop.search import baselines as baselines  # registers the algorithms
-from hwloop.search.algorithms import list_algorithms, make_algorithm
+from hwloop.search import netadapt as netadapt  # as above
+from hwloop.search.algorithms import Recipe, list_algorithms, make_algorithm
 from hwloop.search.driver import SearchResult, run_search
 from hwloop.search.evaluation import BatchEvaluator, ErrorResult, OneByOne
 from hwloop.search.front import choose, front_of, nondominated
@@ -27,6 +28,7 @@ __all__ = [
     "Objective",
     "OneByOne",
     "PruningProblem",
+    "Recipe",
     "SearchResult",
     "SearchSpace",
     "Structure",

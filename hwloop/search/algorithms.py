@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,21 @@ Factory = Callable[[Start], Any]
 _FACTORIES: dict[str, Factory] = {}
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """An algorithm with settings of one's own.
+
+    Attributes:
+        name: for the journal.
+        make: its factory.
+        settings: what the journal must agree on before it answers for this algorithm.
+    """
+
+    name: str
+    make: Factory
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
 def register(name: str) -> Callable[[Factory], Factory]:
     """Make an algorithm known under a name.
 
@@ -59,11 +74,11 @@ def list_algorithms() -> tuple[str, ...]:
     return tuple(_FACTORIES)
 
 
-def make_algorithm(name: str, problem: PruningProblem, population: int, seed: int, initial: IntArray) -> Any:
+def make_algorithm(wanted: str | Recipe, problem: PruningProblem, population: int, seed: int, initial: IntArray) -> Any:
     """A pymoo algorithm that is ready to be asked.
 
     Args:
-        name: one of `list_algorithms()`.
+        wanted: one of `list_algorithms()`, or a recipe.
         problem: what is searched.
         population: its size.
         seed: of all its random choices.
@@ -72,9 +87,10 @@ def make_algorithm(name: str, problem: PruningProblem, population: int, seed: in
     Raises:
         UserError: there is no such algorithm, or it needs a package that is not installed.
     """
-    if name not in _FACTORIES:
-        raise UserError(f"there is no search algorithm {name!r}; known are {', '.join(_FACTORIES)}")
-    algorithm = _FACTORIES[name](Start(problem, population, initial))
+    if isinstance(wanted, str) and wanted not in _FACTORIES:
+        raise UserError(f"there is no search algorithm {wanted!r}; known are {', '.join(_FACTORIES)}")
+    make = _FACTORIES[wanted] if isinstance(wanted, str) else wanted.make
+    algorithm = make(Start(problem, population, initial))
     # The driver counts generations; pymoo's own criterion would stop on a stalled front.
     algorithm.setup(problem, termination=NoTermination(), seed=seed, output=Output())
     return algorithm

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from hwloop.errors import StudyError, UserError
 from hwloop.progress import Progress, Step
 from hwloop.pruning import Candidate
-from hwloop.search.algorithms import make_algorithm
+from hwloop.search.algorithms import Recipe, make_algorithm
 from hwloop.search.evaluation import BatchEvaluator
 from hwloop.search.front import front_of, hypervolume
 from hwloop.search.initial import initial_indices
@@ -61,7 +61,7 @@ def run_search(
     predictor: CostModel,
     objectives: Sequence[str],
     *,
-    algorithm: str = "nsga2",
+    algorithm: str | Recipe = "nsga2",
     population: int,
     generations: int,
     seed: int,
@@ -76,7 +76,7 @@ def run_search(
         evaluator: gives errors; asked only when the error is an objective, and once per candidate.
         predictor: gives latency, memory and sizes; asked for a whole generation at once.
         objectives: names of what is minimised.
-        algorithm: name of the algorithm.
+        algorithm: name of the algorithm, or a recipe with its settings.
         population: candidates per generation.
         generations: with the first one; a finished search can be continued with more of them.
         seed: of all random choices.
@@ -95,7 +95,8 @@ def run_search(
         raise UserError(f"a search needs a population of 2 and 1 generation, got {population} and {generations}")
     wanted = get_objectives(objectives)
     names = tuple(objective.name for objective in wanted)
-    fingerprint = Fingerprint.of(space, names, algorithm, population, seed, context or {})
+    name, settings = (algorithm, {}) if isinstance(algorithm, str) else (algorithm.name, algorithm.settings)
+    fingerprint = Fingerprint.of(space, names, name, population, seed, {**(context or {}), **settings})
     assessor = _Assessor(space, evaluator, predictor, wanted, History(journal, fingerprint, names))
     problem = PruningProblem(space, names, assessor.assess, assessor.costs)
     asked = make_algorithm(algorithm, problem, population, seed, initial_indices(problem, population, seed))
@@ -109,8 +110,9 @@ def run_search(
             assessor.generation = generation
             candidates = asked.ask()
             if candidates is None or not len(candidates):
-                exhausted = True
-                progress.say(f"search: no new candidates after {generation} generations")
+                finished = getattr(asked, "finished", None)
+                exhausted = finished is None
+                progress.say(f"search: {finished or f'no new candidates after {generation} generations'}")
                 break
             asked.evaluator.eval(problem, candidates)
             asked.tell(infills=candidates)

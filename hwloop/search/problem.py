@@ -70,6 +70,7 @@ class PruningProblem(Problem):  # type: ignore[misc]  # pymoo has no types
         costs: Callable[[Sequence[Candidate]], FloatArray] | None = None,
     ) -> None:
         self.space = space
+        self.costs = costs or assess
         self.names = names
         self.costs = costs or assess
         self._assess = assess

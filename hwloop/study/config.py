@@ -132,6 +132,30 @@ class SearchSection(_Section):
     networks: Positive = 5
 
 
+class NetAdaptSection(_Section):
+    """NetAdapt's budget, steps and short-term fine-tune; `search.generations` bounds its iterations."""
+
+    resource: str = "latency_ms"
+    resource_from: Literal["predictor", "device"] = "predictor"
+    budget: Fraction = 0.25
+    step: Fraction = 0.025
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.96
+    select: Literal["accuracy", "ratio"] = "accuracy"
+    steps: NonNegative = 50
+    learning_rate: Annotated[float, Field(gt=0)] = 0.01
+
+
+class EmoDirSection(_Section):
+    """EMO-DIR's parts and the training of its sub-networks; each part is searched as `search` says."""
+
+    parts: list[str] | None = None
+    resource: str = "macs"
+    images: Positive = 1000
+    steps: NonNegative = 60
+    learning_rate: Annotated[float, Field(gt=0)] = 0.02
+    labels: Annotated[float, Field(ge=0)] = 0.3
+
+
 class StudyConfig(_Section):
     """A whole study file."""
 
@@ -144,6 +168,8 @@ class StudyConfig(_Section):
     table: TableSection = TableSection()
     pruning: PruningSection = PruningSection()
     search: SearchSection = SearchSection()
+    netadapt: NetAdaptSection = NetAdaptSection()
+    emo_dir: EmoDirSection = EmoDirSection()
     finetune: FinetuneSection = FinetuneSection()
 
     @property

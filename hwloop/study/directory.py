@@ -10,6 +10,8 @@
     trials.ndjson     journal of all trials (the record of truth)
     table.parquet     latency table;  predictor.json  the fitted predictor;  holdout.json  its held-out networks
     search.ndjson     journal of all evaluations
+    netadapt/*.pt     weights on their way through NetAdapt
+    emo-dir/          weights of EMO-DIR's trained sub-networks, and a journal of each part's search
     models/*.onnx     the networks that were chosen, and the base
     front.csv, report.html
 """

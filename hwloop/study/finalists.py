@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
+from torch import nn
 
 from hwloop.extraction import export_onnx
 from hwloop.files import write_atomic
@@ -95,6 +96,7 @@ def ship(
     config: StudyConfig,
     base: Base,
     moves: Moves,
+    network: Callable[[Candidate], nn.Module],
     study: StudyDirectory,
     progress: Progress,
 ) -> dict[str, bytes]:
@@ -105,6 +107,7 @@ def ship(
         config: the study's settings.
         base: the base network.
         moves: its surgery.
+        network: a candidate with the weights that the fine-tune begins with.
         study: where ``models/NAME.onnx`` goes.
         progress: is told about each network.
 
@@ -117,7 +120,7 @@ def ship(
         for name, candidate in by_name.items():
             if paths[name].exists():
                 continue
-            module = moves.surgery.apply(candidate)
+            module = moves.surgery.apply(candidate) if name == BASE else network(candidate)
             if name != BASE and config.finetune.epochs:
                 fit(
                     module,

@@ -20,12 +20,11 @@ from hwloop.devices import Device, Inventory
 from hwloop.errors import ModelError, UserError
 from hwloop.files import write_atomic
 from hwloop.measurement import Bench, Identity, TrialStore
-from hwloop.predictors import NetworkPredictor
 from hwloop.progress import Progress
 from hwloop.pruning import ErrorJudge, get_criterion
 from hwloop.runtimes import Runtime, get_runtime
 from hwloop.search import Evaluated, OneByOne, SearchResult, get_objectives, list_algorithms, run_search
-from hwloop.study.base import Base, prepare_base
+from hwloop.study.base import prepare_base
 from hwloop.study.config import StudyConfig, error_at, load_config
 from hwloop.study.device import plan_of
 from hwloop.study.directory import StudyDirectory
@@ -40,6 +39,7 @@ from hwloop.study.finalists import (
 )
 from hwloop.study.predictor_stage import Judged, fit_predictor
 from hwloop.study.result import NetworkResult, StudyResult
+from hwloop.study.rivals import RIVALS, Found, Scene
 from hwloop.study.space import Moves, find_moves
 from hwloop.study.table_stage import GrainSweep, describe, find_grain, tabulate
 from hwloop_agent.journal import Journal
@@ -110,11 +110,13 @@ def _run(
     table = tabulate(moves, config.table, runtime, bench, study)
     judged = fit_predictor(config, base, moves, table, runtime, bench, study, progress)
 
-    found = _search(config, base, moves, judged.predictor, study, progress)
+    scene = Scene(config, base, moves, judged.predictor, runtime, bench, study, progress)
+    searched = _search(scene)
+    found = searched.result
     front = measure_front(found.front, config, base, moves, judged.predictor, runtime, bench)
     picked = pick(front, config.search.networks, moves.space.base)
     chosen = {BASE: moves.space.base} | {network_name(c.evaluated.text): c.evaluated.candidate for c in picked}
-    models = ship(chosen, config, base, moves, study, progress)
+    models = ship(chosen, config, base, moves, searched.network, study, progress)
     errors = {BASE: 1 - base.validation_accuracy} | {
         network_name(c.evaluated.text): _error(c.evaluated, found.objectives) for c in picked
     }
@@ -138,8 +140,8 @@ def _check_names(config: StudyConfig, path: Path) -> None:
         get_criterion(config.pruning.criterion, config.pruning.criterion_settings)
     except UserError as error:
         raise error_at(path, ("pruning", "criterion"), str(error)) from error
-    if config.search.algorithm not in list_algorithms():
-        known = ", ".join(list_algorithms())
+    if config.search.algorithm not in (*list_algorithms(), *RIVALS):
+        known = ", ".join(dict.fromkeys((*list_algorithms(), *RIVALS)))
         raise error_at(
             path,
             ("search", "algorithm"),
@@ -177,45 +179,46 @@ def _grain(
     return sweep
 
 
-def _search(
-    config: StudyConfig,
-    base: Base,
-    moves: Moves,
-    predictor: NetworkPredictor,
-    study: StudyDirectory,
-    progress: Progress,
-) -> SearchResult:
-    validation = base.data.validation
+def _search(scene: Scene) -> Found:
+    """Search, or go on; an algorithm with weights of its own has a stage of its own."""
+    path = scene.study.path("search.ndjson")
+    journal = Journal.open(path)
+    try:
+        _tell_cut(path, journal.cut_bytes, scene.progress)
+        return RIVALS.get(scene.config.search.algorithm, _search_judged)(scene, journal)
+    finally:
+        journal.close()
+
+
+def _search_judged(scene: Scene, journal: Journal) -> Found:
+    """Search with the error estimates of the study's judge."""
+    config, base, moves = scene.config, scene.base, scene.moves
     judge = ErrorJudge(
         moves.surgery,
         base.data.train,
-        validation,
+        base.data.validation,
         recalibration_images=config.pruning.recalibration_images,
         seed=config.study.seed,
     )
-    journal = Journal.open(study.path("search.ndjson"))
-    try:
-        _tell_cut(study.path("search.ndjson"), journal.cut_bytes, progress)
-        return run_search(
-            moves.space,
-            OneByOne(lambda candidate: judge.error(candidate).error),
-            predictor,
-            config.search.objectives,
-            algorithm=config.search.algorithm,
-            population=config.search.population,
-            generations=config.search.generations,
-            seed=config.study.seed,
-            journal=journal,
-            progress=progress,
-            context={
-                "data": base.data.fingerprint,
-                "recalibration_images": str(config.pruning.recalibration_images),
-                "judge_dtype": judge.dtype,
-                "channel_order": moves.surgery.ordered_by,
-            },
-        )
-    finally:
-        journal.close()
+    result = run_search(
+        moves.space,
+        OneByOne(lambda candidate: judge.error(candidate).error),
+        scene.predictor,
+        config.search.objectives,
+        algorithm=config.search.algorithm,
+        population=config.search.population,
+        generations=config.search.generations,
+        seed=config.study.seed,
+        journal=journal,
+        progress=scene.progress,
+        context={
+            "data": base.data.fingerprint,
+            "recalibration_images": str(config.pruning.recalibration_images),
+            "judge_dtype": judge.dtype,
+            "channel_order": moves.surgery.ordered_by,
+        },
+    )
+    return Found(result, moves.surgery.apply)
 
 
 def _error(evaluated: Evaluated, objectives: Sequence[str]) -> float:

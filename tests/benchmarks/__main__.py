@@ -16,6 +16,7 @@ from tests.benchmarks import (
     boards,
     cost,
     criteria,
+    ga_pruning,
     pairs,
     predict_speed,
     prediction,
@@ -39,6 +40,7 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
     "boards": boards.main,
     "cost": cost.main,
     "criteria": criteria.main,
+    "ga-pruning": ga_pruning.main,
     "pairs": pairs.main,
     "predict-speed": predict_speed.main,
     "prediction": prediction.main,
@@ -59,6 +61,7 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
 LONG = (
     "boards",
     "criteria",
+    "ga-pruning",
     "pairs",
     "regret",
     "search-synthetic",

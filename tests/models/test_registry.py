@@ -13,6 +13,7 @@ from hwloop.models import build_model, list_models, model_defaults, register_mod
 
 _PARAMETERS = {
     "lenet5": 61_706,
+    "lenet_caffe": 431_080,
     "resnet8": 75_290,
     "resnet20": 269_722,
     "resnet32": 464_154,
@@ -87,6 +88,7 @@ def test_an_argument_that_the_factory_does_not_take_is_named() -> None:
         ("resnet20", {"widths": [16, 32]}, "three stages"),
         ("resnet20", {"widths": [64, 32, 16]}, "never shrink"),
         ("lenet5", {"image_size": 8}, "at least 12x12 pixels"),
+        ("lenet_caffe", {"image_size": 15}, "at least 16x16 pixels"),
         ("vgg16_bn", {"image_size": 28}, "set image_size = 32"),
         ("googlenet", {"image_size": 8}, "at least 16x16 pixels"),
         ("mobilenet_v1", {"width": 0}, "positive width multiplier"),

@@ -1,0 +1,264 @@
+"""Rounds of evolution and retraining, journalled; a run that was cut off goes on with the round it was in."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from hwloop.datasets import ImageSet
+from hwloop.errors import StudyError
+from hwloop.progress import Progress
+from hwloop.search.counting import ErrorCounter
+from hwloop.search.ga_pruning.anatomy import Anatomy, Census, Genome
+from hwloop.search.ga_pruning.evolution import evaluations, evolve
+from hwloop.search.ga_pruning.settings import GaSettings
+from hwloop.search.keep import Keep, packed, unpacked
+from hwloop.search.record import Journal
+from hwloop.training import FitConfig, fit
+
+FORMAT = 1
+"""Version of the records, and of all that decides what a round does."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round of evolution and retraining.
+
+    Attributes:
+        number: from 1.
+        fitness: of the fittest genome, before retraining.
+        error: of the retrained elite on all held-out images.
+        census: what is left of it.
+        accepted: it loses no more than the tolerance; else the next round begins where this one began.
+        evaluations: genomes evaluated.
+        seconds: of evolution and retraining.
+    """
+
+    number: int
+    fitness: float
+    error: float
+    census: Census
+    accepted: bool
+    evaluations: int
+    seconds: float
+
+    def to_record(self) -> dict[str, Any]:
+        """The journal's record."""
+        return {"kind": "round", **asdict(self)}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Round:
+        """The inverse of `to_record`.
+
+        Raises:
+            StudyError: the record is no round.
+        """
+        try:
+            fields = {name: record[name] for name in cls.__dataclass_fields__}
+            return cls(**{**fields, "census": Census(**fields["census"])})
+        except (KeyError, TypeError) as error:
+            raise StudyError(f"the journal of ga-pruning holds a record that is no round: {error!r}") from error
+
+
+@dataclass(frozen=True)
+class GaResult:
+    """What the rounds came to.
+
+    Attributes:
+        base_error: of the unpruned network on the held-out images.
+        rounds: all of them.
+        network: the accepted elite with the smallest fitness after retraining; the unpruned one when none was accepted.
+        chosen: the round it is of; 0 for the unpruned network.
+        census: what is left of it.
+        error: its share of wrong answers on the held-out images.
+    """
+
+    base_error: float
+    rounds: tuple[Round, ...]
+    network: nn.Module
+    chosen: int
+    census: Census
+    error: float
+
+
+def run_ga_pruning(
+    module: nn.Module,
+    train: ImageSet,
+    validation: ImageSet,
+    settings: GaSettings,
+    *,
+    seed: int,
+    journal: Journal,
+    keep: Keep,
+    progress: Progress,
+    clock: Callable[[], float] = time.perf_counter,
+) -> GaResult:
+    """Prune the weights of a network, or go on with it.
+
+    Args:
+        module: the pretrained network; never changed.
+        train: for the retraining.
+        validation: held out; every choice is made on these images.
+        settings: coefficients and budget.
+        seed: of all random choices; those of a round depend on it and the round's number alone.
+        journal: empty, or of an earlier run.
+        keep: for the elites.
+        progress: shown one unit per round.
+        clock: seconds, for the records.
+
+    Raises:
+        StudyError: the journal is of another run, or an elite is gone.
+        ModelError: the network has layers that cannot be followed.
+    """
+    shape = validation.images.shape[1:]
+    anatomy = Anatomy(module, shape)
+    module = copy.deepcopy(module).eval()
+    base: Genome = {name: tensor.detach().clone() for name, tensor in module.named_parameters()}
+    _claim(journal, {"settings": settings.to_record(), "seed": seed, "base": _digest(module)})
+    rounds = [Round.from_record(record) for record in journal.records[1:]]
+    whole = ErrorCounter(validation)
+    base_error = whole.error(copy.deepcopy(module))
+    state = _state(keep, rounds) or module.state_dict()
+    with progress.step("rounds of evolution and retraining", total=settings.rounds, done=len(rounds)) as step:
+        for number in range(len(rounds) + 1, settings.rounds + 1):
+            if _gave_up(rounds, settings.patience):
+                progress.say(f"ga-pruning: {settings.patience} rounds in a row lost too much accuracy; it ends here")
+                break
+            begin = clock()
+            rng = np.random.default_rng((seed, number))
+            module.load_state_dict(state)
+            images = validation.take(np.sort(rng.permutation(len(validation))[: settings.images]))
+            elite = {name: tensor.detach().clone() for name, tensor in module.named_parameters()}
+            fittest = evolve(anatomy, elite, _errors(module, images), _cautious(settings, rounds), rng)
+            module.load_state_dict({**state, **fittest.genome})
+            _retrain(module, train, settings, int(rng.integers(2**31)))
+            error = whole.error(copy.deepcopy(module))
+            accepted = error <= base_error + settings.tolerance + 1e-12
+            if accepted:
+                state = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+                keep.write(_name(number), packed(state))
+            census = anatomy.census(dict(module.named_parameters()))
+            this = Round(
+                number, fittest.fitness, error, census, accepted, evaluations(settings), round(clock() - begin, 3)
+            )
+            journal.append(this.to_record())
+            rounds.append(this)
+            note = f"{census.parameters_left:.2%} of the parameters, {census.computation_left:.2%} of the computation"
+            step.advance(1, f"{note}, error {error:.2%}{'' if accepted else ', undone'}")
+    best = min(
+        (each for each in rounds if each.accepted),
+        key=lambda one: settings.fitness(one.error, one.census.computation_left, one.census.parameters_left),
+        default=None,
+    )
+    if best is not None:
+        module.load_state_dict(_elite(keep, best.number))
+        return GaResult(base_error, tuple(rounds), module, best.number, best.census, best.error)
+    module.load_state_dict({**module.state_dict(), **base})
+    return GaResult(base_error, tuple(rounds), module, 0, anatomy.census(base), base_error)
+
+
+def _errors(module: nn.Module, images: ImageSet) -> Callable[[Genome], float]:
+    """The error of a genome on some images."""
+    counter = ErrorCounter(images)
+    frame = copy.deepcopy(module)
+
+    def error(genome: Genome) -> float:
+        frame.load_state_dict(dict(genome), strict=False)
+        return counter.error(frame)
+
+    return error
+
+
+def _retrain(module: nn.Module, train: ImageSet, settings: GaSettings, seed: int) -> None:
+    """Train what is not zero."""
+    if not settings.epochs:
+        return
+    config = FitConfig(
+        epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        batch_size=settings.batch_size,
+        weight_decay=settings.weight_decay,
+        seed=seed,
+    )
+    with _zeros_frozen(module):
+        fit(module, train, config=config)
+
+
+@contextmanager
+def _zeros_frozen(module: nn.Module) -> Iterator[None]:
+    """Parameters that are zero get no gradient inside the block: momentum and decay leave them where they are."""
+
+    def masked(mask: Tensor) -> Callable[[Tensor], Tensor]:
+        return lambda gradient: gradient * mask
+
+    hooks = [
+        tensor.register_hook(masked((tensor != 0).to(tensor.dtype)))  # type: ignore[no-untyped-call]
+        for tensor in module.parameters()
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _cautious(settings: GaSettings, rounds: Sequence[Round]) -> GaSettings:
+    """The settings of the next round: errors weigh the more, the more rounds in a row were undone."""
+    undone = next((age for age, each in enumerate(reversed(rounds)) if each.accepted), len(rounds))
+    return replace(settings, error=settings.error * settings.caution**undone)
+
+
+def _gave_up(rounds: list[Round], patience: int) -> bool:
+    return len(rounds) >= patience and not any(each.accepted for each in rounds[-patience:])
+
+
+def _claim(journal: Journal, identity: Mapping[str, Any]) -> None:
+    """Begin a journal, or refuse that of another run."""
+    mine = {"kind": "ga-pruning", "format": FORMAT, **identity}
+    if not journal.records:
+        journal.append(mine)
+        return
+    first = journal.records[0]
+    # A finished run may be given more rounds or more patience.
+    open_ended = ("rounds", "patience")
+    before, now = ({**each.get("settings", {}), **dict.fromkeys(open_ended)} for each in (first, mine))
+    differing = [name for name, value in now.items() if before.get(name) != value]
+    differing += [name for name in ("kind", "format", "seed", "base") if first.get(name) != mine[name]]
+    if differing:
+        raise StudyError(
+            f"the journal is of another run of ga-pruning (another {', '.join(differing)}); use the same settings, or"
+            " another folder"
+        )
+
+
+def _state(keep: Keep, rounds: list[Round]) -> dict[str, Tensor] | None:
+    """The weights that the next round begins with; None for those of the unpruned network."""
+    last = max((each.number for each in rounds if each.accepted), default=None)
+    return None if last is None else _elite(keep, last)
+
+
+def _digest(module: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _name(number: int) -> str:
+    return f"elite-{number:03d}.pt"
+
+
+def _elite(keep: Keep, number: int) -> dict[str, Tensor]:
+    content = keep.read(_name(number))
+    if content is None:
+        raise StudyError(f"{_name(number)} is gone, which the journal of ga-pruning names; restore it, or begin anew")
+    return unpacked(content, _name(number), "restore it, or begin anew")

@@ -1,0 +1,86 @@
+"""What the evolution minimises, and for how long."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from hwloop.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class GaSettings:
+    """Coefficients and budget; the paper's are not known, these are ours.
+
+    Attributes:
+        error: coefficient of the share of wrong answers.
+        computation: coefficient of the share of convolution computation that is left.
+        parameters: coefficient of the share of parameters that is left (one minus the sparsity).
+        granularity: of the convolutions: "unstructured" zeroes single weights, "coarse" whole filters and kernels.
+        population: genomes per generation.
+        generations: per round.
+        rounds: of evolution and retraining.
+        images: held-out images that genomes of one round are compared on.
+        epochs: of each round's retraining.
+        learning_rate: its peak.
+        batch_size: images per step.
+        weight_decay: L2 penalty.
+        tolerance: accuracy on the held-out images that may be lost against the unpruned network, as a share; a round
+            that loses more is undone.
+        patience: rounds in a row that are undone before the search gives up.
+        caution: the coefficient of the error is multiplied by this for every round in a row that was undone.
+        largest_cut: share of a layer that one mutation zeroes at most.
+    """
+
+    error: float
+    computation: float
+    parameters: float
+    granularity: Literal["unstructured", "coarse"]
+    population: int = 12
+    generations: int = 6
+    rounds: int = 10
+    images: int = 1500
+    epochs: int = 1
+    learning_rate: float = 0.02
+    batch_size: int = 128
+    weight_decay: float = 5e-4
+    tolerance: float = 0.001
+    patience: int = 3
+    caution: float = 1.0
+    largest_cut: float = 0.3
+
+    def __post_init__(self) -> None:
+        for name, valid, limit in (
+            ("error", self.error > 0, "positive"),
+            ("computation", self.computation >= 0, "at least 0"),
+            ("parameters", self.parameters >= 0, "at least 0"),
+            ("granularity", self.granularity in ("unstructured", "coarse"), "'unstructured' or 'coarse'"),
+            ("population", self.population >= 2, "at least 2"),
+            ("generations", self.generations >= 1, "at least 1"),
+            ("rounds", self.rounds >= 1, "at least 1"),
+            ("images", self.images >= 1, "at least 1"),
+            ("tolerance", 0 <= self.tolerance < 1, "a share of the images, from 0 to below 1"),
+            ("patience", self.patience >= 1, "at least 1"),
+            ("caution", self.caution >= 1, "at least 1"),
+            ("largest_cut", 0 < self.largest_cut < 1, "between 0 and 1"),
+        ):
+            if not valid:
+                raise ConfigError(f"ga-pruning: {name} is {getattr(self, name)!r}: it must be {limit}")
+
+    def fitness(self, error: float, computation: float, parameters: float) -> float:
+        """The one scalar that is minimised: a weighted sum of three shares."""
+        return self.error * error + self.computation * computation + self.parameters * parameters
+
+    def to_record(self) -> dict[str, Any]:
+        """The settings as JSON-able data."""
+        return asdict(self)
+
+
+EMPHASES: Mapping[str, GaSettings] = {
+    "sparsity": GaSettings(error=3.0, computation=0.0, parameters=1.0, granularity="unstructured"),
+    "computation": GaSettings(
+        error=2.0, computation=1.0, parameters=0.05, granularity="coarse", rounds=16, epochs=2, patience=4, caution=2.0
+    ),
+}
+"""The paper's two runs."""
