@@ -7,6 +7,7 @@
     grain.json        the sweep that showed the grain
     base.pt           state_dict of the base network;  base.json  its accuracy
     space.json        the pruning space and the channel order
+    shared.pt         the weights that all candidates share, where the judge wants them
     trials.ndjson     journal of all trials (the record of truth)
     table.parquet     latency table;  predictor.json  the fitted predictor;  holdout.json  its held-out networks
     search.ndjson     journal of all evaluations

@@ -53,6 +53,16 @@ grain = "auto"                       # step of the widths: learned from the devi
 minimum_fraction = 0.125             # no layer is cut below this part of its width
 recalibration_images = $recalibration # batch-norm statistics are re-estimated on so many training images
 
+[judge]
+# recalibrated: batch-norm statistics only. shared-weights: the same, after weights were trained once that all
+# candidates share; dearer at the start, and it tells small networks apart where the first is near chance.
+# short-fine-tune, full-fine-tune: every candidate is trained. `hwloop pruning validate-proxy` compares them.
+fidelity = "$fidelity"
+adaptation_epochs = 2                # of the shared weights; [training] has their batches and augmentation
+adaptation_rate = 0.03
+adaptation_networks = 2              # random candidates per step, besides the smallest and the full network
+short_epochs = 1                     # of short-fine-tune; [finetune] has its other settings, and full-fine-tune's
+
 [table]
 levels = 3                           # widths measured per axis of each layer; between them it is interpolated
 processes = 1                        # fresh processes per layer
@@ -86,6 +96,7 @@ _COMMON = {
     "max_s": "0.4",
     "target": "0.03",
     "recalibration": "500",
+    "fidelity": "recalibrated",
     "calibration": "12",
     "batch_size": "64",
 }

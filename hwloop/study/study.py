@@ -22,7 +22,6 @@ from hwloop.files import write_atomic
 from hwloop.measurement import Bench, Identity, TrialStore
 from hwloop.predictors import NetworkPredictor
 from hwloop.progress import Progress
-from hwloop.pruning import ErrorJudge
 from hwloop.runtimes import Runtime, get_runtime
 from hwloop.search import Evaluated, OneByOne, SearchResult, get_objectives, list_algorithms, run_search
 from hwloop.study.base import Base, prepare_base
@@ -38,6 +37,7 @@ from hwloop.study.finalists import (
     pick,
     ship,
 )
+from hwloop.study.judge_stage import make_estimator
 from hwloop.study.predictor_stage import Judged, fit_predictor
 from hwloop.study.result import NetworkResult, StudyResult
 from hwloop.study.space import Moves, find_moves
@@ -178,20 +178,13 @@ def _search(
     study: StudyDirectory,
     progress: Progress,
 ) -> SearchResult:
-    validation = base.data.validation
-    judge = ErrorJudge(
-        moves.surgery,
-        base.data.train,
-        validation,
-        recalibration_images=config.pruning.recalibration_images,
-        seed=config.study.seed,
-    )
+    judge = make_estimator(config.judge.fidelity, config, base, moves, study, progress)
     journal = Journal.open(study.path("search.ndjson"))
     try:
         _tell_cut(study.path("search.ndjson"), journal.cut_bytes, progress)
         return run_search(
             moves.space,
-            OneByOne(lambda candidate: judge.error(candidate).error),
+            OneByOne(lambda candidate: judge.estimate(candidate).error),
             predictor,
             config.search.objectives,
             algorithm=config.search.algorithm,
@@ -200,11 +193,7 @@ def _search(
             seed=config.study.seed,
             journal=journal,
             progress=progress,
-            context={
-                "data": base.data.fingerprint,
-                "recalibration_images": str(config.pruning.recalibration_images),
-                "judge_dtype": judge.dtype,
-            },
+            context={"data": base.data.fingerprint, **judge.conditions},
         )
     finally:
         journal.close()
