@@ -14,7 +14,6 @@ normalisations are measured after slicing (`Recalibration`), as in the paper.
 from __future__ import annotations
 
 import copy
-import hashlib
 import io
 import json
 import math
@@ -34,6 +33,7 @@ from hwloop.errors import ConfigError, ModelError
 from hwloop.files import write_atomic
 from hwloop.progress import Progress, Silent
 from hwloop.pruning.candidate import Candidate
+from hwloop.pruning.digests import digest, weights_digest
 from hwloop.pruning.sharing import SharedWeights
 from hwloop.pruning.space import PruningSpace
 from hwloop.pruning.surgery import SurgeryPlan
@@ -266,20 +266,11 @@ def _conditions(plan: SurgeryPlan, space: PruningSpace, train: ImageSet, config:
     """All that decides what the weights become, by name."""
     settings = asdict(replace(config, fit=replace(config.fit, threads=None)))
     return {
-        "network": _digest(*plan.module.state_dict().values()),
-        "space": _digest(json.dumps([space.to_record(), plan.order], sort_keys=True).encode()),
-        "images": _digest(train.images, train.labels),
+        "network": weights_digest(plan.module),
+        "space": digest(json.dumps([space.to_record(), plan.order], sort_keys=True).encode()),
+        "images": digest(train.images, train.labels),
         "settings": json.dumps(settings, sort_keys=True),
     }
-
-
-def _digest(*parts: Tensor | np.ndarray[Any, Any] | bytes) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, Tensor):
-            part = part.detach().cpu().contiguous().numpy()
-        digest.update(part if isinstance(part, bytes) else np.ascontiguousarray(part).tobytes())
-    return digest.hexdigest()
 
 
 def _write(path: Path, conditions: dict[str, str], state: dict[str, Any]) -> None:

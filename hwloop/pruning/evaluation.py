@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping
 
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 from hwloop.pruning.candidate import Candidate
+from hwloop.pruning.digests import digest, weights_digest
 from hwloop.pruning.estimate import ErrorEstimate
 from hwloop.pruning.folding import foldable_pairs
 from hwloop.pruning.held_out import HeldOut
@@ -68,8 +70,14 @@ class ErrorEstimator:
 
     @property
     def conditions(self) -> Mapping[str, str]:
-        """Return the settings that the estimates depend on, beside weights, data and candidate."""
-        return {"fidelity": self.fidelity, **self._held_out.conditions, **self._preparation.conditions}
+        """Return what the estimates depend on, beside the images and the candidate."""
+        return {
+            "fidelity": self.fidelity,
+            "weights": weights_digest(self._plan.module)[:16],
+            "order": digest(json.dumps(self._plan.order, sort_keys=True).encode())[:16],
+            **self._held_out.conditions,
+            **self._preparation.conditions,
+        }
 
     def estimate(self, candidate: Candidate, *, limit: float = 1.0) -> ErrorEstimate:
         """Return the estimate of a candidate; asked twice, it is evaluated once.

@@ -57,9 +57,7 @@ def agreement(estimates: Sequence[float], truth: Sequence[float], *, resamples: 
     return Agreement(_tau(first, second), float(low), float(high), n)
 
 
-def _tau(
-    first: np.ndarray[tuple[int], np.dtype[np.float64]], second: np.ndarray[tuple[int], np.dtype[np.float64]]
-) -> float:
+def _tau(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
     if np.ptp(first) == 0 or np.ptp(second) == 0:
         return float("nan")
     return float(kendalltau(first, second).statistic)

@@ -10,7 +10,7 @@
     shared.pt         the weights that all candidates share, where the judge wants them
     trials.ndjson     journal of all trials (the record of truth)
     table.parquet     latency table;  predictor.json  the fitted predictor;  holdout.json  its held-out networks
-    search.ndjson     journal of all evaluations
+    search.ndjson     journal of all evaluations;  proxy.ndjson  of `hwloop pruning validate-proxy`
     models/*.onnx     the networks that were chosen, and the base
     front.csv, report.html
 """

@@ -58,8 +58,8 @@ recalibration_images = $recalibration # batch-norm statistics are re-estimated o
 # candidates share; dearer at the start, and it tells small networks apart where the first is near chance.
 # short-fine-tune, full-fine-tune: every candidate is trained. `hwloop pruning validate-proxy` compares them.
 fidelity = "$fidelity"
-adaptation_epochs = 2                # of the shared weights; [training] has their batches and augmentation
-adaptation_rate = 0.03
+adaptation_epochs = $adaptation_epochs                # of the shared weights; [training] has their other settings
+adaptation_rate = $adaptation_rate
 adaptation_networks = 2              # random candidates per step, besides the smallest and the full network
 short_epochs = 1                     # of short-fine-tune; [finetune] has its other settings, and full-fine-tune's
 
@@ -97,6 +97,8 @@ _COMMON = {
     "target": "0.03",
     "recalibration": "500",
     "fidelity": "recalibrated",
+    "adaptation_epochs": "2",
+    "adaptation_rate": "0.1",
     "calibration": "12",
     "batch_size": "64",
 }
@@ -140,6 +142,8 @@ PRESETS: Mapping[str, Mapping[str, str]] = {
         "learning_rate": "0.1",
         "batch_size": "128",
         "calibration": "24",
+        "fidelity": "shared-weights",
+        "adaptation_rate": "0.03",
         "population": "32",
         "generations": "30",
         "finetune_epochs": "6",
