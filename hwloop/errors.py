@@ -7,6 +7,7 @@
     │   ├── ConfigError            a key of study.toml (names the key and its line)
     │   ├── DataError              a data file or its labels
     │   ├── ModelError             a network that cannot be built, traced, sliced or exported
+    │   ├── CheckpointError        the saved state of a training: another one's, damaged, or not writable
     │   ├── StudyError             a study directory that cannot be used (another study's, in use, damaged)
     │   └── AccessError            a device that may not be entered: its host key is not the pinned one, or no key fits
     ├── JournalError               a journal that cannot be read or written
@@ -41,6 +42,10 @@ class DataError(UserError):
 
 class ModelError(UserError):
     """A network cannot be built, traced, sliced or exported."""
+
+
+class CheckpointError(UserError):
+    """The saved state of a training belongs to another one, is damaged, or cannot be written."""
 
 
 class StudyError(UserError):

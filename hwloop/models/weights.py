@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,11 +31,27 @@ def load_weights(module: nn.Module, path: Path | str) -> None:
             first keys that differ are named).
     """
     path = Path(path)
+    found = read_checkpoint(path)
+    load_state(module, found["state_dict"] if isinstance(found.get("state_dict"), dict) else found, path)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a dictionary of tensors and plain values, nothing that would run code.
+
+    Raises:
+        ModelError: No such file, or one that torch cannot read safely.
+    """
     if not path.is_file():
         raise ModelError(f"{path}: no such weights file")
     try:
+        damaged = _damaged_part(path)
+        if damaged:
+            raise ModelError(
+                f"{path}: is damaged (the checksum of {damaged} is wrong): take it from where it came from"
+            )
         found = torch.load(path, map_location="cpu", weights_only=True)
     except (
+        zipfile.BadZipFile,
         pickle.UnpicklingError,
         RuntimeError,
         EOFError,
@@ -44,9 +63,31 @@ def load_weights(module: nn.Module, path: Path | str) -> None:
         raise ModelError(
             f"{path}: not a checkpoint of tensors that torch can load safely ({type(error).__name__})"
         ) from error
-    if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
-        found = found["state_dict"]
-    if not isinstance(found, dict) or not found or not all(isinstance(value, Tensor) for value in found.values()):
+    if not isinstance(found, dict):
+        raise ModelError(f"{path}: holds no state_dict (a mapping from parameter names to tensors)")
+    return found
+
+
+def _damaged_part(path: Path) -> str | None:
+    """Name the first part of a zip file whose checksum is wrong: torch writes checksums, and does not look at them."""
+    if not zipfile.is_zipfile(path):
+        return None  # the format of old checkpoints has none
+    with zipfile.ZipFile(path) as archive:
+        return archive.testzip()
+
+
+def load_state(module: nn.Module, found: Mapping[Any, Any], path: Path) -> None:
+    """Load a `state_dict` into a network, in place and strictly; see `load_weights`.
+
+    Args:
+        module: the network; unchanged when an error is raised.
+        found: the tensors by parameter name.
+        path: where they are from, for messages.
+
+    Raises:
+        ModelError: No tensors, or weights of another network.
+    """
+    if not found or not all(isinstance(value, Tensor) for value in found.values()):
         raise ModelError(f"{path}: holds no state_dict (a mapping from parameter names to tensors)")
     state: dict[str, Tensor] = {str(key): value for key, value in found.items()}
     if all(key.startswith(_PARALLEL_PREFIX) for key in state):

@@ -3,7 +3,7 @@
 from hwloop.pruning.adaptation import Adaptation, AdaptationConfig, adapt
 from hwloop.pruning.blocks import FixedBlock, RemovableBlock
 from hwloop.pruning.candidate import Candidate
-from hwloop.pruning.criteria import Criterion, l1_scores
+from hwloop.pruning.criteria import Criterion, Evidence, get_criterion, list_criteria, register_criterion
 from hwloop.pruning.estimate import ErrorEstimate, wilson_interval
 from hwloop.pruning.evaluation import (
     FIDELITIES,
@@ -14,6 +14,7 @@ from hwloop.pruning.evaluation import (
     ErrorEstimator,
 )
 from hwloop.pruning.folding import fold, foldable_pairs
+from hwloop.pruning.gating import gated
 from hwloop.pruning.groups import ChannelGroup, Coupling, FixedGroup
 from hwloop.pruning.held_out import HeldOut
 from hwloop.pruning.masking import masked
@@ -41,6 +42,7 @@ __all__ = [
     "Criterion",
     "ErrorEstimate",
     "ErrorEstimator",
+    "Evidence",
     "FineTuning",
     "FixedBlock",
     "FixedGroup",
@@ -56,14 +58,17 @@ __all__ = [
     "channel_order",
     "fold",
     "foldable_pairs",
+    "gated",
+    "get_criterion",
     "has_lost",
-    "l1_scores",
     "limit_of",
+    "list_criteria",
     "looks",
     "masked",
     "plan_surgery",
     "pruning_space",
     "rebuild",
     "recalibrate",
+    "register_criterion",
     "wilson_interval",
 ]

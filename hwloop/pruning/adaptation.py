@@ -20,7 +20,7 @@ import math
 import pickle
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,11 +38,13 @@ from hwloop.pruning.sharing import SharedWeights
 from hwloop.pruning.space import PruningSpace
 from hwloop.pruning.surgery import SurgeryPlan
 from hwloop.training import FitConfig, fast_dtype, random_crop, random_flip, torch_threads
+from hwloop.training.hardware import deterministic, training_device
 from hwloop.training.losses import cross_entropy, distillation
+from hwloop.training.schedule import rate_factor
 
 _FORMAT = 1
 _CROP_SHARE = 8  # as in `fit`
-_WARMUP_SHARE = 0.25  # as in `fit`
+_PLAIN = FitConfig()
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,8 @@ class AdaptationConfig:
     """How the shared weights are trained.
 
     Attributes:
-        fit: epochs, rate, batches, augmentation, seed and threads, as in ordinary training.
+        fit: epochs, rate and its schedule, batches, augmentation, seed, threads and device, as in ordinary training;
+            by SGD, without mixup and without its own teacher.
         random_networks: candidates drawn at random in each step, besides the smallest and the full network.
         teacher: whose answers candidates follow: the full network's in the same step ("full", costs nothing), or the
             base network's as it was before ("base"; the full network follows it too; one more forward pass).
@@ -65,6 +68,9 @@ class AdaptationConfig:
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
+        for name in ("optimizer", "mixup", "distillation", "attention"):
+            if getattr(self.fit, name) != getattr(_PLAIN, name):
+                raise ConfigError(f"{name} is {getattr(self.fit, name)}: shared weights are trained without it")
         for name, valid, limit in (
             ("random_networks", self.random_networks >= 0, "at least 0"),
             ("teacher", self.teacher in ("full", "base"), "full or base"),
@@ -131,7 +137,8 @@ def adapt(
     per_epoch = course.steps_per_epoch
     with (
         torch_threads(config.fit.threads),
-        torch.random.fork_rng(devices=[]),
+        torch.random.fork_rng(devices=[torch.cuda.current_device()] if course.device == "cuda" else []),
+        deterministic(course.device),
         (progress or Silent()).step("shared weights", epochs * per_epoch, len(losses) * per_epoch) as step,
     ):
         for epoch in range(len(losses) + 1, epochs + 1):
@@ -146,22 +153,25 @@ def adapt(
             seconds += clock() - started
             if checkpoint is not None:
                 _write(checkpoint, conditions, course.state(losses, seconds))
-    return Adaptation(plan.on(course.network.eval()), tuple(losses), seconds)
+    network = course.network.cpu().eval()
+    network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # missing in torch's stubs
+    return Adaptation(plan.on(network), tuple(losses), seconds)
 
 
 class _Course:
     """The training: what changes from step to step."""
 
     def __init__(self, plan: SurgeryPlan, space: PruningSpace, train: ImageSet, config: AdaptationConfig) -> None:
-        self.network = copy.deepcopy(plan.module).train()
+        self.device = training_device(config.fit.device)
+        self.network = copy.deepcopy(plan.module).to(self.device).train()
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
-        self._base = copy.deepcopy(plan.module).eval() if config.teacher == "base" else None
+        self._base = copy.deepcopy(plan.module).to(self.device).eval() if config.teacher == "base" else None
         self._shared = SharedWeights(plan.on(self.network))
         self._space = space
         self._config = config
         self._images, self._labels = torch.from_numpy(train.images), torch.from_numpy(train.labels)
         self._batch_size = min(config.fit.batch_size, len(train))
-        self._dtype = fast_dtype() if config.fit.fast else torch.float32
+        self._dtype = fast_dtype(self.device) if config.fit.fast else torch.float32
         self.steps_per_epoch = len(train) // self._batch_size
         self._optimizer = torch.optim.SGD(
             [parameter for parameter in self.network.parameters() if parameter.requires_grad],
@@ -169,13 +179,6 @@ class _Course:
             momentum=config.fit.momentum,
             weight_decay=config.fit.weight_decay,
             nesterov=True,
-        )
-        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self._optimizer,
-            config.fit.learning_rate,
-            total_steps=config.fit.epochs * self.steps_per_epoch + 1,
-            pct_start=_WARMUP_SHARE,
-            cycle_momentum=False,
         )
 
     def epoch(self, number: int) -> Iterator[tuple[float, float]]:
@@ -191,13 +194,21 @@ class _Course:
         for index in range(self.steps_per_epoch):
             rows = order[index * self._batch_size : (index + 1) * self._batch_size]
             drawn = [self._space.random(rng) for _ in range(self._config.random_networks)]
-            losses = self._step(self._augmented(self._images[rows], generator), self._labels[rows], drawn)
+            self._set_rate((number - 1) * self.steps_per_epoch + index)
+            images = self._augmented(self._images[rows], generator).to(self.device)
+            losses = self._step(images, self._labels[rows].to(self.device), drawn)
             if not all(math.isfinite(loss) for loss in losses):
                 raise ModelError(
                     f"the shared weights diverged in epoch {number} (losses {losses[0]:.3g} and {losses[1]:.3g}): "
                     f"lower learning_rate, which is {self._config.fit.learning_rate}"
                 )
             yield losses
+
+    def _set_rate(self, step: int) -> None:
+        fit = self._config.fit
+        factor = rate_factor(fit.schedule, fit.warmup, step, fit.epochs * self.steps_per_epoch)
+        for group in self._optimizer.param_groups:
+            group["lr"] = fit.learning_rate * factor
 
     def _step(self, images: Tensor, labels: Tensor, drawn: list[Candidate]) -> tuple[float, float]:
         self._optimizer.zero_grad(set_to_none=True)
@@ -217,7 +228,6 @@ class _Course:
             loss.backward()  # type: ignore[no-untyped-call]  # as above
             others.append(float(loss.detach()))
         self._optimizer.step()
-        self._schedule.step()
         return float(full.detach()), float(np.mean(others))
 
     def _distilled(self, logits: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
@@ -228,7 +238,7 @@ class _Course:
 
     def _logits(self, network: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         try:
-            with torch.autocast("cpu", torch.bfloat16, enabled=self._dtype == torch.bfloat16):
+            with torch.autocast(self.device, torch.bfloat16, enabled=self._dtype == torch.bfloat16):
                 return network(images).float()
         except (RuntimeError, IndexError, ValueError, TypeError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -251,20 +261,18 @@ class _Course:
             "seconds": seconds,
             "network": self.network.state_dict(),
             "optimizer": self._optimizer.state_dict(),
-            "schedule": self._schedule.state_dict(),
         }
 
     def restore(self, state: dict[str, Any]) -> tuple[list[tuple[float, float]], float]:
         """Start from what `state` returned; the losses and seconds so far."""
         self.network.load_state_dict(state["network"])
         self._optimizer.load_state_dict(state["optimizer"])
-        self._schedule.load_state_dict(state["schedule"])
         return [(full, others) for full, others in state["losses"]], state["seconds"]
 
 
 def _conditions(plan: SurgeryPlan, space: PruningSpace, train: ImageSet, config: AdaptationConfig) -> dict[str, str]:
     """All that decides what the weights become, by name."""
-    settings = asdict(replace(config, fit=replace(config.fit, threads=None)))
+    settings = {**asdict(config), "fit": config.fit.to_record()}
     return {
         "network": weights_digest(plan.module),
         "space": digest(json.dumps([space.to_record(), plan.order], sort_keys=True).encode()),

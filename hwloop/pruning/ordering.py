@@ -8,53 +8,62 @@ import numpy as np
 from torch import nn
 
 from hwloop.errors import ModelError
-from hwloop.pruning.criteria import Criterion, l1_scores
+from hwloop.pruning.criteria import L1, Criterion, Evidence
+from hwloop.pruning.criteria.ranking import ranked
 from hwloop.pruning.groups import ChannelGroup
 from hwloop.pruning.space import PruningSpace
 from hwloop.pruning.surgery import SurgeryPlan
 
+_L1 = L1()
+_WEIGHTS_ALONE = Evidence()
+
 
 def channel_order(
-    module: nn.Module, groups: Sequence[ChannelGroup], criterion: Criterion = l1_scores
+    module: nn.Module,
+    groups: Sequence[ChannelGroup],
+    criterion: Criterion = _L1,
+    evidence: Evidence = _WEIGHTS_ALONE,
 ) -> dict[str, tuple[int, ...]]:
-    """Order the channels of each group by importance.
-
-    Where grouped convolutions demand it, channels at the same place of each block stay or go together, by the sum of
-    their scores.
+    """Order the channels of each group by importance; see `ranked` for ties and grouped convolutions.
 
     Args:
-        module: the network.
+        module: the network; left untouched.
         groups: its channel groups.
-        criterion: scores the channels; ties go by index.
+        criterion: scores the channels.
+        evidence: images and a seed, for the criteria that look at them.
 
     Returns:
         By group name, the channels from the one that is kept longest to the one that goes first.
 
     Raises:
-        ModelError: The criterion gives something else than one finite number per channel.
+        ModelError: The criterion needs images and has none, the network fails on them, or it gives something else than
+            one finite number per channel.
     """
+    scored = criterion.scores(module, groups, evidence)
     order = {}
     for group in groups:
-        scores = criterion(module, group)
+        scores = scored[group.name]
         if scores.shape != (group.width,) or not np.isfinite(scores).all():
             raise ModelError(
                 f"{group.name}: the criterion did not give {group.width} finite scores (are the weights finite?)"
             )
-        block = group.width // group.divisor
-        positions = np.argsort(-scores.reshape(group.divisor, block).sum(axis=0), kind="stable")
-        order[group.name] = tuple(
-            int(part * block + position) for position in positions for part in range(group.divisor)
-        )
+        order[group.name] = ranked(group, scores)
     return order
 
 
-def plan_surgery(module: nn.Module, space: PruningSpace, criterion: Criterion = l1_scores) -> SurgeryPlan:
+def plan_surgery(
+    module: nn.Module,
+    space: PruningSpace,
+    criterion: Criterion = _L1,
+    evidence: Evidence = _WEIGHTS_ALONE,
+) -> SurgeryPlan:
     """Make the plan of a network's surgery, with channels ordered by a criterion.
 
     Raises:
         ModelError: The space is of another network, or the criterion fails.
     """
-    return SurgeryPlan(module, space.groups, channel_order(module, space.groups, criterion), space.blocks)
+    order = channel_order(module, space.groups, criterion, evidence)
+    return SurgeryPlan(module, space.groups, order, space.blocks, ordered_by=criterion.provenance(evidence))
 
 
 def rebuild(module: nn.Module, space: PruningSpace, order: dict[str, Sequence[int]], text: str) -> nn.Module:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Protocol
 
 import numpy as np
@@ -96,7 +95,7 @@ class FineTuning:
         self._config = config
         self.conditions: Mapping[str, str] = {
             "finetune_images": str(len(train)),
-            **{f"finetune_{name}": str(value) for name, value in asdict(config).items() if name != "threads"},
+            **{f"finetune_{name}": str(value) for name, value in config.to_record().items()},
         }
 
     def prepare(self, network: nn.Module) -> None:

@@ -47,6 +47,8 @@ class SurgeryPlan:
         blocks: that can be left out.
         order: by group name, the channels in the order of their importance. JSON-able; with it, the base weights and
             a candidate's text a network is rebuilt.
+        ordered_by: what the order comes from (`Criterion.provenance`), "" where that is not known. Candidates of plans
+            with different orders are different networks, whatever their texts.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class SurgeryPlan:
         groups: Sequence[ChannelGroup],
         order: Order,
         blocks: Sequence[RemovableBlock] = (),
+        ordered_by: str = "",
     ) -> None:
         """Prepare the index maps, and trace what remains without blocks.
 
@@ -65,6 +68,7 @@ class SurgeryPlan:
         self.blocks = tuple(blocks)
         self._remainders = Remainders(module, self.blocks)
         self.module = module
+        self.ordered_by = ordered_by
         self.groups = tuple(groups)
         self.order = {group.name: _checked_order(group, order) for group in self.groups}
         self._ranks = [torch.empty(group.width, dtype=torch.long) for group in self.groups]
@@ -81,7 +85,7 @@ class SurgeryPlan:
         Raises:
             ModelError: It is of another structure.
         """
-        return SurgeryPlan(module, self.groups, self.order, self.blocks)
+        return SurgeryPlan(module, self.groups, self.order, self.blocks, self.ordered_by)
 
     def kept(self, candidate: Candidate) -> dict[str, tuple[int, ...]]:
         """Return, by group name, the channels that a candidate's widths keep, ascending.

@@ -114,6 +114,9 @@ class PruningSection(_Section):
 
     grain: Literal["auto"] | Positive = "auto"
     minimum_fraction: Annotated[float, Field(gt=0, le=1)] = 0.125
+    criterion: str = "l1"
+    criterion_settings: dict[str, Any] = Field(default_factory=dict)
+    criterion_images: Positive = 1024
     recalibration_images: Positive = 500
     validation_images: Positive | None = None
 

@@ -51,6 +51,7 @@ target_relative_interval = $target   # until the interval of the median is this 
 [pruning]
 grain = "auto"                       # step of the widths: learned from the device, or a number
 minimum_fraction = 0.125             # no layer is cut below this part of its width
+criterion = "l1"                     # which channels stay longest: l1, l2, fpgm, taylor, clad, …
 recalibration_images = $recalibration # batch-norm statistics are re-estimated on so many training images
 
 [judge]

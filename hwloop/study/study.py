@@ -22,6 +22,7 @@ from hwloop.files import write_atomic
 from hwloop.measurement import Bench, Identity, TrialStore
 from hwloop.predictors import NetworkPredictor
 from hwloop.progress import Progress
+from hwloop.pruning import get_criterion
 from hwloop.runtimes import Runtime, get_runtime
 from hwloop.search import Evaluated, OneByOne, SearchResult, get_objectives, list_algorithms, run_search
 from hwloop.study.base import Base, prepare_base
@@ -131,6 +132,10 @@ def _check_names(config: StudyConfig, path: Path) -> None:
         get_runtime(config.measurement.runtime)
     except UserError as error:
         raise error_at(path, ("measurement", "runtime"), str(error)) from error
+    try:
+        get_criterion(config.pruning.criterion, config.pruning.criterion_settings)
+    except UserError as error:
+        raise error_at(path, ("pruning", "criterion"), str(error)) from error
     if config.search.algorithm not in list_algorithms():
         known = ", ".join(list_algorithms())
         raise error_at(
@@ -193,7 +198,11 @@ def _search(
             seed=config.study.seed,
             journal=journal,
             progress=progress,
-            context={"data": base.data.fingerprint, **judge.conditions},
+            context={
+                "data": base.data.fingerprint,
+                "channel_order": moves.surgery.ordered_by,
+                **judge.conditions,
+            },
         )
     finally:
         journal.close()

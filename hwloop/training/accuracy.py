@@ -17,15 +17,17 @@ BATCH_SIZE = 500  # images per forward pass: bounds the memory, costs nothing in
 
 
 def predictions(module: nn.Module, images: ImageSet, *, batch_size: int = BATCH_SIZE) -> NDArray[np.int64]:
-    """Return the class that a network gives each image, (n,) int64, in evaluation mode and float32.
+    """Return the class that a network gives each image, (n,) int64, in evaluation mode and float32, on its device.
 
     Raises:
         ModelError: The network does not fit the images.
     """
     results: list[NDArray[np.int64]] = []
+    parameter = next(module.parameters(), None)
+    device = torch.device("cpu") if parameter is None else parameter.device
     with evaluating(module):
         for start in range(0, len(images), batch_size):
-            batch = torch.from_numpy(images.images[start : start + batch_size])
+            batch = torch.from_numpy(images.images[start : start + batch_size]).to(device)
             batch = batch.contiguous(memory_format=torch.channels_last)  # a tenth faster on CPUs
             try:
                 logits = module(batch)
@@ -34,7 +36,7 @@ def predictions(module: nn.Module, images: ImageSet, *, batch_size: int = BATCH_
                 raise ModelError(
                     f"{type(module).__name__} does not take images of shape {tuple(batch.shape[1:])}: {reason}"
                 ) from error
-            results.append(logits.argmax(1).numpy())
+            results.append(logits.argmax(1).cpu().numpy())
     return np.concatenate(results) if results else np.zeros(0, dtype=np.int64)
 
 

@@ -1,4 +1,4 @@
-"""Random crops and flips of whole batches."""
+"""Random crops, flips and blends of whole batches."""
 
 from __future__ import annotations
 
@@ -32,3 +32,14 @@ def random_flip(images: Tensor, generator: torch.Generator) -> Tensor:
     """Mirror each image (n, c, h, w) left to right with probability one half."""
     flipped = torch.rand(len(images), generator=generator) < 0.5
     return torch.where(flipped[:, None, None, None], images.flip(3), images)
+
+
+def mixed_images(images: Tensor, order: Tensor, share: float) -> Tensor:
+    """Blend each image (n, c, h, w) with its partner, `share` of itself (Zhang et al. 2018, section 2).
+
+    Args:
+        images: the batch.
+        order: each image's partner in the batch, (n,) int64.
+        share: 0 to 1.
+    """
+    return share * images + (1 - share) * images[order]

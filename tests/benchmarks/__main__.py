@@ -15,6 +15,8 @@ from tests.benchmarks import (
     artifacts,
     boards,
     cost,
+    criteria,
+    judge,
     pairs,
     predict_speed,
     prediction,
@@ -35,6 +37,8 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
     "artifacts": artifacts.main,
     "boards": boards.main,
     "cost": cost.main,
+    "criteria": criteria.main,
+    "judge": judge.main,
     "pairs": pairs.main,
     "predict-speed": predict_speed.main,
     "prediction": prediction.main,
@@ -50,7 +54,19 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
     "zoo": zoo.main,
 }
 #: Take ten minutes and more of a machine on which nothing else runs: by name only.
-LONG = ("boards", "pairs", "regret", "spaces", "staircase", "transfer", "trust", "tvm-ratio", "zoo")
+LONG = (
+    "boards",
+    "criteria",
+    "judge",
+    "pairs",
+    "regret",
+    "spaces",
+    "staircase",
+    "transfer",
+    "trust",
+    "tvm-ratio",
+    "zoo",
+)
 
 
 def main() -> None:

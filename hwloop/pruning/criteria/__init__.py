@@ -1,15 +1,33 @@
-"""Which channels matter, one criterion per file."""
+"""Which channels matter, one criterion per file, found by name."""
 
-from collections.abc import Callable
+from hwloop.pruning.criteria.activation import Activation
+from hwloop.pruning.criteria.bn_scale import BNScale
+from hwloop.pruning.criteria.clad import CLAD
+from hwloop.pruning.criteria.criterion import Criterion, Scores, WeightCriterion
+from hwloop.pruning.criteria.evidence import Evidence
+from hwloop.pruning.criteria.fpgm import FPGM
+from hwloop.pruning.criteria.l1 import L1
+from hwloop.pruning.criteria.l2 import L2
+from hwloop.pruning.criteria.lfpc import LFPC
+from hwloop.pruning.criteria.random import Random
+from hwloop.pruning.criteria.registry import get_criterion, list_criteria, register_criterion
+from hwloop.pruning.criteria.taylor import Taylor
 
-import numpy as np
-from numpy.typing import NDArray
-from torch import nn
-
-from hwloop.pruning.criteria.l1 import l1_scores
-from hwloop.pruning.groups import ChannelGroup
-
-Criterion = Callable[[nn.Module, ChannelGroup], NDArray[np.float64]]
-"""Network and group to (width,) scores; the channels with the largest stay longest."""
-
-__all__ = ["Criterion", "l1_scores"]
+__all__ = [
+    "CLAD",
+    "FPGM",
+    "L1",
+    "L2",
+    "LFPC",
+    "Activation",
+    "BNScale",
+    "Criterion",
+    "Evidence",
+    "Random",
+    "Scores",
+    "Taylor",
+    "WeightCriterion",
+    "get_criterion",
+    "list_criteria",
+    "register_criterion",
+]

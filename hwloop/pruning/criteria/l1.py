@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from hwloop.pruning.criteria.criterion import WeightCriterion
+from hwloop.pruning.criteria.filters import filters
+from hwloop.pruning.criteria.registry import register_criterion
 from hwloop.pruning.groups import ChannelGroup
 
 
-def l1_scores(module: nn.Module, group: ChannelGroup) -> NDArray[np.float64]:
-    """Return the importance of each channel: the sum of absolute weights of its filters over all roots.
+@register_criterion
+@dataclass(frozen=True)
+class L1(WeightCriterion):
+    """The sum of absolute weights of a channel's filters, over all roots of its group."""
 
-    Args:
-        module: the network.
-        group: one of its channel groups.
+    name = "l1"
 
-    Returns:
-        (width,) scores; the channels with the largest stay longest.
-    """
-    scores = np.zeros(group.width)
-    for coupling in group.couplings:
-        if coupling.side != "out" or coupling.target not in group.roots:
-            continue
-        layer = module.get_submodule(coupling.target)
-        weight = layer.get_parameter("weight").detach().double().abs()
-        if getattr(layer, "transposed", False):
-            weight = weight.transpose(0, 1)
-        scores[np.array(coupling.channels)] += weight.flatten(1).sum(1).cpu().numpy()
-    return scores
+    def of_group(self, module: nn.Module, group: ChannelGroup) -> NDArray[np.float64]:
+        """Return the (width,) sums."""
+        scores = np.zeros(group.width)
+        for rows in filters(module, group):
+            scores += rows.abs().sum(1).numpy()
+        return scores
