@@ -24,6 +24,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -145,40 +146,34 @@ def _speed(given: argparse.Namespace, train: ImageSet, held_out: ImageSet, conso
     module = _network("resnet56", given.data)
     space = pruning_space(module, (3, 32, 32), grain=given.grain)
     plan = plan_surgery(module, space)
-    estimators = {
-        fast: ErrorEstimator(
-            RECALIBRATED, plan, Recalibration(train, fast=fast), HeldOut(held_out, limit=2000, fast=fast)
-        )
-        for fast in (True, False)
-    }
-    for fast, estimator in estimators.items():
-        times = milliseconds(lambda estimator=estimator: estimator.evaluate(space.base), 3 if fast else 1)
-        console.print(
-            f"ResNet-56, one estimate, {estimator.conditions['judge_dtype']}: {spread(times)}", highlight=False
-        )
-    rng = np.random.default_rng(given.seed)
-    images = held_out.take(np.random.default_rng(0).permutation(len(held_out))[:2000])
-    held = HeldOut(held_out, limit=2000)
-    for what, candidate in (("the base", space.base), ("a random candidate", space.random(rng))):
-        plain = estimators[False].prepared(candidate)
-        forms: dict[str, Callable[[], NDArray[np.int64]]] = {"float32, as it is": lambda: predictions(plain, images)}
-        for fast in (False, True):
-            form = HeldOut(held_out, limit=2000, fast=fast)
-            network = estimators[False].prepared(candidate)
-            form.ready(network, foldable_pairs(module, (3, 32, 32)))
-            label = f"{form.conditions['judge_dtype']}, folded, channels last"
-            forms[label] = lambda form=form, network=network: form.predictions(network)
-        recalibrated = estimators[True].prepared(candidate)
-        held.ready(recalibrated, foldable_pairs(module, (3, 32, 32)))
-        forms["the same, recalibrated in it too"] = lambda: held.predictions(recalibrated)
+    pairs = foldable_pairs(module, (3, 32, 32))
+    fast, exact = (HeldOut(held_out, limit=2000, fast=fast) for fast in (True, False))
+    quick, careful = (
+        ErrorEstimator(RECALIBRATED, plan, Recalibration(train, fast=form is fast), form) for form in (fast, exact)
+    )
+    for estimator, repetitions in ((quick, 3), (careful, 1)):
+        times = milliseconds(partial(estimator.evaluate, space.base), repetitions)
+        name = estimator.conditions["judge_dtype"]
+        console.print(f"ResNet-56, one estimate, {name}: {spread(times)}", highlight=False)
+    images = held_out.take(np.random.default_rng(0).permutation(len(held_out))[:2000])  # in the order of `HeldOut`
+    drawn = space.random(np.random.default_rng(given.seed))
+    for what, candidate in (("the base", space.base), ("a random candidate", drawn)):
+        plain, folded, rough, fastest = (one.prepared(candidate) for one in (careful, careful, careful, quick))
+        for network, form in ((folded, exact), (rough, fast), (fastest, fast)):
+            form.ready(network, pairs)
+        bfloat16 = fast.conditions["judge_dtype"]
         truth = predictions(plain, images)
-        for label, classify in forms.items():
-            found = classify()
+        for label, classify in (
+            ("float32, as it is", partial(predictions, plain, images)),
+            ("float32, folded, channels last", partial(exact.predictions, folded)),
+            (f"{bfloat16}, folded, channels last", partial(fast.predictions, rough)),
+            (f"the same, recalibrated in {bfloat16} too", partial(fast.predictions, fastest)),
+        ):
             times = milliseconds(classify, 1)
-            same = float((found == truth).mean())
+            found = classify()
             console.print(
-                f"  {what}, {label}: {spread(times)}; top-1 agreement with float32 {same:.2%}, error"
-                f" {float((found != images.labels).mean()):.2%}",
+                f"  {what}, {label}: {spread(times)}; top-1 agreement with float32 {(found == truth).mean():.2%}, error"
+                f" {(found != images.labels).mean():.2%}",
                 highlight=False,
             )
 
@@ -221,8 +216,8 @@ def _start(subject: Subject, journal: Journal) -> None:
     error = statistics.stdev(lost) / len(lost) ** 0.5
     subject.console.print(
         f"fine-tuned alike: from the base median error {base.median_error:.4f}, from the shared weights"
-        f" {shared.median_error:.4f}; difference {statistics.fmean(lost):+.4f} ± {error:.4f} (mean and standard error of"
-        f" {len(lost)} pairs, positive: shared is worse); better from shared {sum(one < 0 for one in lost)} times",
+        f" {shared.median_error:.4f}; difference {statistics.fmean(lost):+.4f} ± {error:.4f} (mean and standard error"
+        f" of {len(lost)} pairs, positive: shared is worse); better from shared {sum(one < 0 for one in lost)} times",
         highlight=False,
     )
 
@@ -233,7 +228,7 @@ def _compared(
     drawn: Sequence[Candidate],
     makers: Sequence[Callable[[Subject], Contender]],
 ) -> tuple[Judged, ...]:
-    contenders = [lambda make=make: make(subject) for make in makers]
+    contenders = [partial(make, subject) for make in makers]
     context = {"images": str(len(subject.train))}
     return compare(contenders, drawn, subject.space, journal, Display(subject.console), context)
 
