@@ -289,7 +289,7 @@ def _images(data: Path, count: int) -> tuple[ImageSet, ImageSet]:
     order = torch.randperm(50000, generator=torch.Generator().manual_seed(0)).numpy()
     rows = np.concatenate([order[:HELD_OUT], order[HELD_OUT:][:count]])
     raw = read_parquet(path, DataConfig("parquet", path), lambda _labels: rows, None, Silent())
-    return _normalised(raw, slice(0, HELD_OUT)), _normalised(raw, slice(HELD_OUT, None))
+    return _normalised(raw, slice(HELD_OUT, None)), _normalised(raw, slice(0, HELD_OUT))
 
 
 def _normalised(raw: RawImages, rows: slice) -> ImageSet:

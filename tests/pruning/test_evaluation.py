@@ -127,14 +127,14 @@ def test_bfloat16_agrees_nearly_with_float32(
 
 def test_fine_tuning_recovers_a_pruned_network_and_repeats_itself(digits: ImageData, trained: tuple) -> None:
     _, space, plan = trained
-    thin = space.candidate([space.levels(group)[0] for group in range(len(space.groups))])
-    tuning = FineTuning(digits.train, FitConfig(epochs=2, learning_rate=0.02), images=600)
+    half = space.candidate([group.width // 2 for group in space.groups])
+    tuning = FineTuning(digits.train, FitConfig(epochs=4, batch_size=64), images=1000)
     first, second = (
-        ErrorEstimator("short-fine-tune", plan, tuning, HeldOut(digits.validation)).estimate(thin) for _ in range(2)
+        ErrorEstimator("short-fine-tune", plan, tuning, HeldOut(digits.validation)).estimate(half) for _ in range(2)
     )
-    assert first.errors < judge_of(plan, digits).estimate(thin).errors
+    assert first.errors < judge_of(plan, digits).estimate(half).errors
     assert (first.errors, first.fidelity) == (second.errors, "short-fine-tune")
-    assert tuning.conditions["finetune_images"] == "600"
+    assert tuning.conditions["finetune_images"] == "1000"
 
 
 def test_a_hopeless_candidate_is_stopped_early_and_counted_on_when_the_limit_allows(
