@@ -14,6 +14,7 @@ from hwloop.pruning import (
     HeldOut,
     Preparation,
     Recalibration,
+    SurgeryPlan,
     adapt,
 )
 from hwloop.study.base import Base, fit_config
@@ -38,20 +39,23 @@ def make_estimator(
     Raises:
         ModelError: the training diverged, or ``shared.pt`` is damaged or of other settings.
     """
-    seed = config.study.seed
     plan = moves.surgery
     if fidelity == SHARED_WEIGHTS:
         plan = shared_weights(config, base, moves, study, progress).plan
+    return estimator_on(plan, fidelity, config, base)
+
+
+def estimator_on(plan: SurgeryPlan, fidelity: str, config: StudyConfig, base: Base) -> ErrorEstimator:
+    """Make an estimator that slices the network of a plan: the base, or the one with the shared weights."""
+    seed = config.study.seed
     preparation: Preparation
     if fidelity in (RECALIBRATED, SHARED_WEIGHTS):
         preparation = Recalibration(base.data.train, images=config.pruning.recalibration_images, seed=seed)
     else:
         section, images = config.finetune, None
         if fidelity == SHORT_FINE_TUNE:
-            section, images = (
-                section.model_copy(update={"epochs": config.judge.short_epochs}),
-                config.judge.short_images,
-            )
+            section = section.model_copy(update={"epochs": config.judge.short_epochs})
+            images = config.judge.short_images
         preparation = FineTuning(base.data.train, fit_config(section, seed), images=images)
     held_out = HeldOut(base.data.validation, limit=config.pruning.validation_images, seed=seed)
     return ErrorEstimator(fidelity, plan, preparation, held_out)

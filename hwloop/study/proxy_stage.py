@@ -25,7 +25,7 @@ from hwloop.runtimes import get_runtime
 from hwloop.study.base import Base, prepare_base
 from hwloop.study.config import StudyConfig, load_config
 from hwloop.study.directory import StudyDirectory
-from hwloop.study.judge_stage import make_estimator, shared_weights
+from hwloop.study.judge_stage import estimator_on, shared_weights
 from hwloop.study.sampling import sample_candidates
 from hwloop.study.space import Moves, find_moves
 from hwloop_agent.journal import Journal
@@ -192,8 +192,10 @@ def _cost(by: str, moves: Moves, study: StudyDirectory) -> Callable[[Sequence[Ca
 def _contender(
     fidelity: str, config: StudyConfig, base: Base, moves: Moves, study: StudyDirectory, progress: Progress
 ) -> Contender:
-    once = shared_weights(config, base, moves, study, progress).seconds if fidelity == SHARED_WEIGHTS else 0.0
-    return Contender(make_estimator(fidelity, config, base, moves, study, progress), once)
+    if fidelity != SHARED_WEIGHTS:
+        return Contender(estimator_on(moves.surgery, fidelity, config, base))
+    adapted = shared_weights(config, base, moves, study, progress)
+    return Contender(estimator_on(adapted.plan, fidelity, config, base), adapted.seconds)
 
 
 def _judged(one: Judged) -> dict[str, Any]:
