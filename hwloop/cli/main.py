@@ -19,6 +19,7 @@ from hwloop.cli import (
     measure,
     predictor,
     prune,
+    pruning,
     search,
     study,
     table,
@@ -45,6 +46,7 @@ evaluate.register(app)
 prune.register(app)
 export.register(app)
 search.register(app)
+pruning.register(app)
 
 
 def _version(wanted: bool) -> None:

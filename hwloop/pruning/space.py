@@ -68,6 +68,11 @@ class PruningSpace:
         """Return the unpruned network."""
         return Candidate(tuple(group.width for group in self.groups))
 
+    @property
+    def smallest(self) -> Candidate:
+        """Return the candidate that has the least of everything."""
+        return self.candidate([levels[0] for levels in self._levels], [False] * len(self.blocks))
+
     def levels(self, group: int) -> tuple[int, ...]:
         """Return the widths that group number `group` may have, ascending.
 

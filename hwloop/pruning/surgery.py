@@ -79,6 +79,14 @@ class SurgeryPlan:
         for follower in self._followers:
             self._check(follower)
 
+    def on(self, module: nn.Module) -> SurgeryPlan:
+        """Return the same plan for other weights: a network of the same structure.
+
+        Raises:
+            ModelError: It is of another structure.
+        """
+        return SurgeryPlan(module, self.groups, self.order, self.blocks, self.ordered_by)
+
     def kept(self, candidate: Candidate) -> dict[str, tuple[int, ...]]:
         """Return, by group name, the channels that a candidate's widths keep, ascending.
 

@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 from hwloop.errors import StudyError, UserError
 from hwloop.predictors import NetworkPredictor
 from hwloop.progress import Progress
-from hwloop.pruning import Candidate, ErrorJudge
+from hwloop.pruning import Candidate
 from hwloop.runtimes import get_runtime
 from hwloop.search import OneByOne, SearchResult, list_algorithms, run_search
 from hwloop.search.comparison import Standing, attainment, hypervolume_curve, standings
 from hwloop.study.base import prepare_base
 from hwloop.study.config import load_config
 from hwloop.study.directory import StudyDirectory
+from hwloop.study.judge_stage import make_estimator
 from hwloop.study.space import find_moves
 from hwloop_agent.journal import Journal
 
@@ -124,20 +125,14 @@ def compare_algorithms(
         grain = config.pruning.grain
         moves = moves.with_grain(int(study.read_json("grain.json")["grain"]) if grain == "auto" else grain)
         predictor = NetworkPredictor.load(study.path("predictor.json"), moves.scalable)
-        judge = ErrorJudge(
-            moves.surgery,
-            base.data.train,
-            base.data.validation,
-            recalibration_images=config.pruning.recalibration_images,
-            seed=config.study.seed,
-        )
+        judge = make_estimator(config.judge.fidelity, config, base, moves, study, progress)
         folder = root / FOLDER
         folder.mkdir(exist_ok=True)
         known = _known_errors(folder)
 
         def error(candidate: Candidate) -> float:
             if candidate not in known:
-                known[candidate] = judge.error(candidate).error
+                known[candidate] = judge.estimate(candidate).error
             return known[candidate]
 
         runs: dict[str, dict[int, SearchResult]] = {name: {} for name in algorithms}
@@ -159,8 +154,8 @@ def compare_algorithms(
                         progress=progress,
                         context={
                             "data": base.data.fingerprint,
-                            "recalibration_images": str(config.pruning.recalibration_images),
-                            "judge_dtype": judge.dtype,
+                            "channel_order": moves.surgery.ordered_by,
+                            **judge.conditions,
                         },
                     )
                 finally:

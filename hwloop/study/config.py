@@ -110,7 +110,7 @@ class TableSection(_Section):
 
 
 class PruningSection(_Section):
-    """The moves and the judge of a candidate."""
+    """The moves, and the images that candidates are judged on."""
 
     grain: Literal["auto"] | Positive = "auto"
     minimum_fraction: Annotated[float, Field(gt=0, le=1)] = 0.125
@@ -119,6 +119,17 @@ class PruningSection(_Section):
     criterion_images: Positive = 1024
     recalibration_images: Positive = 500
     validation_images: Positive | None = None
+
+
+class JudgeSection(_Section):
+    """How the error of a candidate is estimated: at which fidelity, and what the training of the others is."""
+
+    fidelity: Literal["recalibrated", "shared-weights", "short-fine-tune", "full-fine-tune"] = "recalibrated"
+    adaptation_epochs: Positive = 2
+    adaptation_rate: Annotated[float, Field(gt=0)] = 0.03
+    adaptation_networks: NonNegative = 2
+    short_epochs: Positive = 1
+    short_images: Annotated[int, Field(ge=2)] | None = None
 
 
 class SearchSection(_Section):
@@ -167,6 +178,7 @@ class StudyConfig(_Section):
     measurement: MeasurementSection = MeasurementSection()
     table: TableSection = TableSection()
     pruning: PruningSection = PruningSection()
+    judge: JudgeSection = JudgeSection()
     search: SearchSection = SearchSection()
     netadapt: NetAdaptSection = NetAdaptSection()
     emo_dir: EmoDirSection = EmoDirSection()

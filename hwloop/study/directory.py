@@ -7,9 +7,10 @@
     grain.json        the sweep that showed the grain
     base.pt           state_dict of the base network;  base.json  its accuracy
     space.json        the pruning space and the channel order
+    shared.pt         the weights that all candidates share, where the judge wants them
     trials.ndjson     journal of all trials (the record of truth)
     table.parquet     latency table;  predictor.json  the fitted predictor;  holdout.json  its held-out networks
-    search.ndjson     journal of all evaluations
+    search.ndjson     journal of all evaluations;  proxy.ndjson  of `hwloop pruning validate-proxy`
     netadapt/*.pt     weights on their way through NetAdapt
     emo-dir/          weights of EMO-DIR's trained sub-networks, and a journal of each part's search
     models/*.onnx     the networks that were chosen, and the base

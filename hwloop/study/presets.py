@@ -54,6 +54,16 @@ minimum_fraction = 0.125             # no layer is cut below this part of its wi
 criterion = "l1"                     # which channels stay longest: l1, l2, fpgm, taylor, clad, …
 recalibration_images = $recalibration # batch-norm statistics are re-estimated on so many training images
 
+[judge]
+# recalibrated: batch-norm statistics only. shared-weights: the same, after weights were trained once that all
+# candidates share; dearer at the start, and it tells small networks apart where the first is near chance.
+# short-fine-tune, full-fine-tune: every candidate is trained. `hwloop pruning validate-proxy` compares them.
+fidelity = "$fidelity"
+adaptation_epochs = $adaptation_epochs                # of the shared weights; [training] has their other settings
+adaptation_rate = $adaptation_rate
+adaptation_networks = 2              # random candidates per step, besides the smallest and the full network
+short_epochs = 1                     # of short-fine-tune; [finetune] has its other settings, and full-fine-tune's
+
 [table]
 levels = 3                           # widths measured per axis of each layer; between them it is interpolated
 processes = 1                        # fresh processes per layer
@@ -87,6 +97,9 @@ _COMMON = {
     "max_s": "0.4",
     "target": "0.03",
     "recalibration": "500",
+    "fidelity": "recalibrated",
+    "adaptation_epochs": "2",
+    "adaptation_rate": "0.1",
     "calibration": "12",
     "batch_size": "64",
 }
@@ -130,6 +143,8 @@ PRESETS: Mapping[str, Mapping[str, str]] = {
         "learning_rate": "0.1",
         "batch_size": "128",
         "calibration": "24",
+        "fidelity": "shared-weights",
+        "adaptation_rate": "0.03",
         "population": "32",
         "generations": "30",
         "finetune_epochs": "6",

@@ -1,6 +1,6 @@
 """Search stages that carry weights of their own: NetAdapt and EMO-DIR.
 
-The other algorithms of the registry judge candidates by the study's `ErrorJudge` and start the final fine-tune from the
+The other algorithms of the registry judge candidates by the study's judge and start the final fine-tune from the
 base network's weights; these have their own evaluators, and hand on the weights that they found.
 """
 
@@ -19,7 +19,7 @@ from hwloop.measurement import Bench
 from hwloop.models import load_weights
 from hwloop.predictors import NetworkPredictor
 from hwloop.progress import Progress
-from hwloop.pruning import Candidate, ErrorJudge, plan_surgery
+from hwloop.pruning import RECALIBRATED, Candidate, plan_surgery
 from hwloop.runtimes import Runtime
 from hwloop.search import Journal, OneByOne, SearchResult, run_search
 from hwloop.search.emo_dir import PartCosts, PartJudge, PartSpace, PartTraining, Sections, divide, train_parts
@@ -29,6 +29,7 @@ from hwloop.search.netadapt import Lineage, NetAdaptSettings, ShortTermTuner, Tu
 from hwloop.study.base import Base
 from hwloop.study.config import StudyConfig
 from hwloop.study.directory import StudyDirectory
+from hwloop.study.judge_stage import estimator_on
 from hwloop.study.measured_costs import MeasuredCosts
 from hwloop.study.predictor_stage import artifact_of
 from hwloop.study.space import Moves
@@ -179,16 +180,10 @@ def search_emo_dir(scene: Scene, journal: Journal) -> Found:
             own.close()
         evaluations += len(found.evaluated)
         fronts.append([part.in_whole(each.candidate) for each in found.front])
-    whole = ErrorJudge(
-        plan,
-        base.data.train,
-        base.data.validation,
-        recalibration_images=config.pruning.recalibration_images,
-        seed=seed,
-    )
+    whole = estimator_on(plan, RECALIBRATED, config, base)
     result = run_search(
         moves.space,
-        OneByOne(lambda candidate: whole.error(candidate).error),
+        OneByOne(lambda candidate: whole.estimate(candidate).error),
         scene.predictor,
         config.search.objectives,
         algorithm=emo_dir_recipe(fronts, section.resource),

@@ -17,8 +17,7 @@ def sample_candidates(space: PruningSpace, count: int, seed: int) -> list[Candid
     """
     rng = random.Random(seed)
     levels = [space.levels(g) for g in range(len(space.groups))]
-    smallest = space.candidate([group[0] for group in levels], [False] * len(space.blocks))
-    found: dict[Candidate, None] = {space.base: None, smallest: None}
+    found: dict[Candidate, None] = {space.base: None, space.smallest: None}
     for _ in range(50 * count):
         if len(found) >= min(count, space.size):
             break

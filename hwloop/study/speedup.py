@@ -13,7 +13,15 @@ from hwloop.errors import DeviceError, UserError
 from hwloop.extraction import export_onnx
 from hwloop.measurement import Bench, Interval, Measurement, Subject, judge
 from hwloop.progress import Progress
-from hwloop.pruning import Candidate, ErrorJudge, PruningSpace, SurgeryPlan
+from hwloop.pruning import (
+    RECALIBRATED,
+    Candidate,
+    ErrorEstimator,
+    HeldOut,
+    PruningSpace,
+    Recalibration,
+    SurgeryPlan,
+)
 from hwloop.pruning.ladder import first_rung, ladder
 from hwloop.runtimes import Artifact, Runtime
 
@@ -118,9 +126,9 @@ def rungs_of(plan: SurgeryPlan, space: PruningSpace, data: ImageData, seed: int)
     if not space.blocks:
         return ladder(space)
     images = data.validation.take(np.arange(min(JUDGED_IMAGES, len(data.validation))))
-    judged = ErrorJudge(plan, data.train, images, seed=seed)
+    judged = ErrorEstimator(RECALIBRATED, plan, Recalibration(data.train, seed=seed), HeldOut(images, seed=seed))
     errors = {
-        block.name: judged.error(
+        block.name: judged.estimate(
             space.candidate(space.base.widths, [one.name != block.name for one in space.blocks])
         ).error
         for block in space.blocks

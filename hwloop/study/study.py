@@ -21,7 +21,7 @@ from hwloop.errors import ModelError, UserError
 from hwloop.files import write_atomic
 from hwloop.measurement import Bench, Identity, TrialStore
 from hwloop.progress import Progress
-from hwloop.pruning import ErrorJudge, get_criterion
+from hwloop.pruning import get_criterion
 from hwloop.runtimes import Runtime, get_runtime
 from hwloop.search import Evaluated, OneByOne, SearchResult, get_objectives, list_algorithms, run_search
 from hwloop.study.base import prepare_base
@@ -37,6 +37,7 @@ from hwloop.study.finalists import (
     pick,
     ship,
 )
+from hwloop.study.judge_stage import make_estimator
 from hwloop.study.predictor_stage import Judged, fit_predictor
 from hwloop.study.result import NetworkResult, StudyResult
 from hwloop.study.rivals import RIVALS, Found, Scene
@@ -193,16 +194,10 @@ def _search(scene: Scene) -> Found:
 def _search_judged(scene: Scene, journal: Journal) -> Found:
     """Search with the error estimates of the study's judge."""
     config, base, moves = scene.config, scene.base, scene.moves
-    judge = ErrorJudge(
-        moves.surgery,
-        base.data.train,
-        base.data.validation,
-        recalibration_images=config.pruning.recalibration_images,
-        seed=config.study.seed,
-    )
+    judge = make_estimator(config.judge.fidelity, config, base, moves, scene.study, scene.progress)
     result = run_search(
         moves.space,
-        OneByOne(lambda candidate: judge.error(candidate).error),
+        OneByOne(lambda candidate: judge.estimate(candidate).error),
         scene.predictor,
         config.search.objectives,
         algorithm=config.search.algorithm,
@@ -213,9 +208,8 @@ def _search_judged(scene: Scene, journal: Journal) -> Found:
         progress=scene.progress,
         context={
             "data": base.data.fingerprint,
-            "recalibration_images": str(config.pruning.recalibration_images),
-            "judge_dtype": judge.dtype,
             "channel_order": moves.surgery.ordered_by,
+            **judge.conditions,
         },
     )
     return Found(result, moves.surgery.apply)

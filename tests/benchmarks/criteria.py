@@ -31,10 +31,13 @@ from hwloop.datasets import DataConfig, ImageData, ImageSet, load_images
 from hwloop.datasets.splits import stratified_rows
 from hwloop.models import build_model, load_weights
 from hwloop.pruning import (
+    RECALIBRATED,
     Candidate,
-    ErrorJudge,
+    ErrorEstimator,
     Evidence,
+    HeldOut,
     PruningSpace,
+    Recalibration,
     get_criterion,
     list_criteria,
     plan_surgery,
@@ -110,11 +113,11 @@ def _tried(
     began = time.perf_counter()
     plan = plan_surgery(module, space, get_criterion(name), evidence)
     seconds = time.perf_counter() - began
-    judge = ErrorJudge(plan, data.train, data.test, seed=seed, threads=1)
+    judge = ErrorEstimator(RECALIBRATED, plan, Recalibration(data.train, seed=seed), HeldOut(data.test), threads=1)
     for _, _, share, _ in wanted:
         candidate = uniform(space, share)
         finetuned = _finetuned(judge, candidate, data, given, seed) if given.epochs else None
-        yield Trial(name, seed, share, settings, judge.error(candidate).error, finetuned, seconds)
+        yield Trial(name, seed, share, settings, judge.estimate(candidate).error, finetuned, seconds)
 
 
 def _settings(given: argparse.Namespace, name: str) -> str:
@@ -149,8 +152,10 @@ def uniform(space: PruningSpace, share: int) -> Candidate:
     )
 
 
-def _finetuned(judge: ErrorJudge, candidate: Candidate, data: ImageData, given: argparse.Namespace, seed: int) -> float:
-    network = judge.calibrated(candidate)
+def _finetuned(
+    judge: ErrorEstimator, candidate: Candidate, data: ImageData, given: argparse.Namespace, seed: int
+) -> float:
+    network = judge.prepared(candidate)
     train = _some(data.train, given.finetune_images, seed)
     fit(
         network,

@@ -15,10 +15,13 @@ from hwloop.datasets import DataConfig, ImageSet, load_images
 from hwloop.errors import ModelError, UserError
 from hwloop.models import build_model, load_weights, settle
 from hwloop.pruning import (
+    RECALIBRATED,
     Criterion,
-    ErrorJudge,
+    ErrorEstimator,
     Evidence,
+    HeldOut,
     PruningSpace,
+    Recalibration,
     channel_order,
     gated,
     get_criterion,
@@ -354,6 +357,10 @@ def test_clad_beats_a_random_order_on_cifar(shared_data: Path) -> None:
     errors = {}
     for name in ("clad", "taylor", "random"):
         plan = plan_surgery(network, space, get_criterion(name), evidence)
-        errors[name] = ErrorJudge(plan, data.train, data.test, threads=1).error(half).error
+        errors[name] = (
+            ErrorEstimator(RECALIBRATED, plan, Recalibration(data.train), HeldOut(data.test), threads=1)
+            .estimate(half)
+            .error
+        )
     assert errors["clad"] < errors["random"]
     assert errors["taylor"] < errors["random"]

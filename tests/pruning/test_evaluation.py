@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,18 +14,29 @@ from hwloop.datasets import DataConfig, ImageData, load_images
 from hwloop.errors import ModelError
 from hwloop.models import build_model, load_weights
 from hwloop.pruning import (
-    ErrorJudge,
+    RECALIBRATED,
+    ErrorEstimator,
+    FineTuning,
+    HeldOut,
     PruningSpace,
+    Recalibration,
     SurgeryPlan,
-    evaluation,
     fold,
     foldable_pairs,
+    held_out,
     plan_surgery,
+    preparation,
     pruning_space,
     recalibrate,
     wilson_interval,
 )
 from hwloop.training import FitConfig, error_count, fit
+
+
+def judge_of(plan: SurgeryPlan, data: ImageData, *, fast: bool = True, **options: Any) -> ErrorEstimator:
+    return ErrorEstimator(
+        RECALIBRATED, plan, Recalibration(data.train, fast=fast), HeldOut(data.validation, fast=fast), **options
+    )
 
 
 @pytest.fixture(scope="module")
@@ -43,11 +55,11 @@ def trained(digits: ImageData) -> tuple[nn.Module, PruningSpace, SurgeryPlan]:
 
 def test_the_estimate_is_the_error_of_the_recalibrated_candidate(digits: ImageData, trained: tuple) -> None:
     _, space, plan = trained
-    judge = ErrorJudge(plan, digits.train, digits.validation)
+    judge = judge_of(plan, digits, fast=False)
     rng = np.random.default_rng(1)
     for candidate in (space.base, *(space.random(rng) for _ in range(4))):
-        estimate = judge.error(candidate)
-        expected = error_count(judge.calibrated(candidate), digits.validation)
+        estimate = judge.estimate(candidate)
+        expected = error_count(judge.prepared(candidate), digits.validation)
         assert abs(estimate.errors - expected) <= 1  # folding rounds differently
         assert estimate.n == len(digits.validation)
         assert estimate.error == estimate.errors / estimate.n
@@ -56,17 +68,17 @@ def test_the_estimate_is_the_error_of_the_recalibrated_candidate(digits: ImageDa
 
 def test_the_trained_base_is_good_and_a_gutted_one_is_bad(digits: ImageData, trained: tuple) -> None:
     _, space, plan = trained
-    judge = ErrorJudge(plan, digits.train, digits.validation)
-    assert judge.error(space.base).error < 0.1
+    judge = judge_of(plan, digits)
+    assert judge.estimate(space.base).error < 0.1
     gutted = space.candidate([space.levels(group)[0] for group in range(len(space.groups))])
-    assert judge.error(gutted).error > 0.4
+    assert judge.estimate(gutted).error > 0.4
 
 
 def test_recalibration_helps_a_pruned_network(digits: ImageData, trained: tuple) -> None:
     _, space, plan = trained
     candidate = space.candidate([group.width * 3 // 4 for group in space.groups])
     raw = error_count(plan.apply(candidate), digits.validation)
-    assert ErrorJudge(plan, digits.train, digits.validation).error(candidate).errors < raw
+    assert judge_of(plan, digits).estimate(candidate).errors < raw
 
 
 def test_estimates_repeat_in_any_order_and_are_cached(digits: ImageData, trained: tuple) -> None:
@@ -74,13 +86,13 @@ def test_estimates_repeat_in_any_order_and_are_cached(digits: ImageData, trained
     rng = np.random.default_rng(2)
     candidates = [space.random(rng) for _ in range(4)]
     ticks = iter(range(100))
-    first = ErrorJudge(plan, digits.train, digits.validation, clock=lambda: next(ticks))
-    second = ErrorJudge(plan, digits.train, digits.validation)
-    forwards = [first.error(candidate) for candidate in candidates]
-    backwards = [second.error(candidate) for candidate in reversed(candidates)][::-1]
+    first = judge_of(plan, digits, clock=lambda: next(ticks))
+    second = judge_of(plan, digits)
+    forwards = [first.estimate(candidate) for candidate in candidates]
+    backwards = [second.estimate(candidate) for candidate in reversed(candidates)][::-1]
     assert [estimate.errors for estimate in forwards] == [estimate.errors for estimate in backwards]
     assert [estimate.seconds for estimate in forwards] == [1.0] * 4
-    assert first.error(replace(candidates[0])) is forwards[0]
+    assert first.estimate(replace(candidates[0])) is forwards[0]
     assert next(ticks) == 8
     assert first.evaluate(candidates[0]).errors == forwards[0].errors
 
@@ -91,7 +103,7 @@ def test_judging_leaves_base_threads_and_random_state_alone(digits: ImageData, t
     mode, threads, state = network.training, torch.get_num_threads(), torch.get_rng_state()
     seen: list[int] = []
     network.linear.register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
-    ErrorJudge(plan, digits.train, digits.validation, threads=1).error(space.base)
+    judge_of(plan, digits, threads=1).estimate(space.base)
     network.linear._forward_hooks.clear()
     assert set(seen[-1:]) == {1}
     assert torch.get_num_threads() == threads
@@ -104,12 +116,54 @@ def test_bfloat16_agrees_nearly_with_float32(
     digits: ImageData, trained: tuple, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, space, plan = trained
-    exact = ErrorJudge(plan, digits.train, digits.validation)
-    monkeypatch.setattr(evaluation, "fast_dtype", lambda: torch.bfloat16)
-    fast = ErrorJudge(plan, digits.train, digits.validation)
-    assert fast.dtype == "bfloat16"
-    assert ErrorJudge(plan, digits.train, digits.validation, fast=False).dtype == "float32"
-    assert abs(fast.error(space.base).errors - exact.error(space.base).errors) <= 3
+    exact = judge_of(plan, digits, fast=False)
+    for module in (held_out, preparation):
+        monkeypatch.setattr(module, "fast_dtype", lambda: torch.bfloat16)
+    fast = judge_of(plan, digits)
+    for name in ("judge_dtype", "recalibration_dtype"):
+        assert (exact.conditions[name], fast.conditions[name]) == ("float32", "bfloat16")
+    assert abs(fast.estimate(space.base).errors - exact.estimate(space.base).errors) <= 3
+
+
+def test_fine_tuning_recovers_a_pruned_network_and_repeats_itself(digits: ImageData, trained: tuple) -> None:
+    _, space, plan = trained
+    half = space.candidate([group.width // 2 for group in space.groups])
+    tuning = FineTuning(digits.train, FitConfig(epochs=4, batch_size=64), images=1000)
+    first, second = (
+        ErrorEstimator("short-fine-tune", plan, tuning, HeldOut(digits.validation)).estimate(half) for _ in range(2)
+    )
+    assert first.errors < judge_of(plan, digits).estimate(half).errors
+    assert (first.errors, first.fidelity) == (second.errors, "short-fine-tune")
+    assert tuning.conditions["finetune_images"] == "1000"
+
+
+def test_a_hopeless_candidate_is_stopped_early_and_counted_on_when_the_limit_allows(
+    digits: ImageData, trained: tuple
+) -> None:
+    _, space, plan = trained
+    everything = digits.train  # enough images for several looks
+    judge = ErrorEstimator(RECALIBRATED, plan, Recalibration(digits.train), HeldOut(everything))
+    thin = space.candidate([space.levels(group)[0] for group in range(len(space.groups))])
+    stopped = judge.estimate(thin, limit=0.1)
+    assert not stopped.complete
+    assert stopped.n < len(everything)
+    assert stopped.low > 0.1
+    assert judge.estimate(thin, limit=0.05) is stopped
+    whole = judge.estimate(thin)
+    assert whole.complete
+    assert whole.n == len(everything)
+    assert judge.estimate(thin, limit=0.1) is whole
+    assert judge.evaluate(space.base, limit=0.1).complete
+
+
+def test_every_beginning_of_the_held_out_images_is_counted_alike(digits: ImageData, trained: tuple) -> None:
+    network, _, plan = trained
+    held = HeldOut(digits.validation, batch_size=32)
+    ready = plan.apply(trained[1].base)
+    held.ready(ready, foldable_pairs(network, digits.input_shape))
+    whole = held.predictions(ready)
+    assert np.array_equal(np.concatenate([held.predictions(ready, 0, 70), held.predictions(ready, 70)]), whole)
+    assert held.errors(ready) == held.errors(ready, 0, 70) + held.errors(ready, 70)
 
 
 def test_networks_without_batch_normalisation_are_judged(digits: ImageData) -> None:
@@ -117,16 +171,16 @@ def test_networks_without_batch_normalisation_are_judged(digits: ImageData) -> N
     torch.manual_seed(0)
     network = build_model("lenet5", num_classes=10, in_channels=1, image_size=16)
     space = pruning_space(network, data.input_shape)
-    judge = ErrorJudge(plan_surgery(network, space), data.train, data.validation)
-    assert judge.error(space.base).errors == error_count(network, data.validation)
+    judge = judge_of(plan_surgery(network, space), data)
+    assert judge.estimate(space.base).errors == error_count(network, data.validation)
 
 
-def test_too_few_images_are_refused(digits: ImageData, trained: tuple) -> None:
+def test_too_few_images_are_refused(digits: ImageData) -> None:
     nothing = digits.train.take(np.zeros(0, dtype=np.int64))
     with pytest.raises(ModelError, match="recalibration has 0 images"):
-        ErrorJudge(trained[2], nothing, digits.validation)
+        Recalibration(nothing)
     with pytest.raises(ModelError, match="validation has no images"):
-        ErrorJudge(trained[2], digits.train, nothing)
+        HeldOut(nothing)
 
 
 def test_the_wilson_interval_is_that_of_the_textbook() -> None:
@@ -195,7 +249,7 @@ def test_the_adapted_resnet20_keeps_its_accuracy_on_cifar(shared_data: Path) -> 
     network = build_model("resnet20", num_classes=10, in_channels=3)
     load_weights(network, shared_data / "weights" / "resnet20-jpeg.pt")
     space = pruning_space(network, data.input_shape)
-    judge = ErrorJudge(plan_surgery(network, space), data.train, data.test)
-    assert judge.error(space.base).error < 0.16
+    judge = ErrorEstimator(RECALIBRATED, plan_surgery(network, space), Recalibration(data.train), HeldOut(data.test))
+    assert judge.estimate(space.base).error < 0.16
     thin = space.candidate([max(1, width // 8) for width in space.base.widths])
-    assert judge.error(space.base).error < judge.error(thin).error
+    assert judge.estimate(space.base).error < judge.estimate(thin).error

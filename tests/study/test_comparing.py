@@ -12,7 +12,7 @@ import pytest
 from hwloop.cli.search import as_data
 from hwloop.errors import StudyError, UserError
 from hwloop.progress import Silent
-from hwloop.pruning import ErrorJudge
+from hwloop.pruning import ErrorEstimator
 from hwloop.report.comparison import write_comparison
 from hwloop.study.comparing import compare_algorithms
 from tests.study.killing import write_study
@@ -30,13 +30,13 @@ def copy(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_comparison_goes_on_and_computes_no_error_twice(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     computed = []
-    judged = ErrorJudge.error
+    judged = ErrorEstimator.estimate
 
     def counting(judge: Any, candidate: Any) -> Any:
         computed.append(candidate)
         return judged(judge, candidate)
 
-    monkeypatch.setattr(ErrorJudge, "error", counting)
+    monkeypatch.setattr(ErrorEstimator, "estimate", counting)
     first, folder = compare_algorithms(copy, ["nsga2"], [0], "nsga2", Silent())
     assert len(computed) == len(set(computed)) == len(first.runs["nsga2"][0].evaluated)
     whole, _ = compare_algorithms(copy, ["hamp", "nsga2"], [0, 1], "nsga2", Silent())

@@ -218,3 +218,16 @@ def test_a_study_is_carried_out_in_another_runtime(tmp_path: Path) -> None:
     assert table.context is not None
     assert table.context.runtime == "litert"
     assert all(network["measured_ms"] > 0 for network in result["networks"])
+
+
+@pytest.mark.slow
+def test_a_study_is_judged_by_shared_weights(tmp_path: Path) -> None:
+    study = write_study(tmp_path, TINY + '[judge]\nfidelity = "shared-weights"\nadaptation_epochs = 1\n')
+    result = finish(study, tmp_path / "home")
+    assert len(result["networks"]) >= 2
+    folder = tmp_path / "study"
+    weights = (folder / "shared.pt").read_bytes()
+    first = read_records(folder / "search.ndjson")[0][0]
+    assert first["context"]["fidelity"] == "shared-weights"
+    assert finish(study, tmp_path / "home")["networks"] == result["networks"]
+    assert (folder / "shared.pt").read_bytes() == weights

@@ -13,7 +13,17 @@ from hwloop.datasets import DataConfig, ImageData, load_images
 from hwloop.errors import ModelError, UserError
 from hwloop.models import build_model
 from hwloop.progress import Silent
-from hwloop.pruning import Candidate, ErrorJudge, PruningSpace, SurgeryPlan, plan_surgery, pruning_space
+from hwloop.pruning import (
+    RECALIBRATED,
+    Candidate,
+    ErrorEstimator,
+    HeldOut,
+    PruningSpace,
+    Recalibration,
+    SurgeryPlan,
+    plan_surgery,
+    pruning_space,
+)
 from hwloop.search.emo_dir import (
     Option,
     PartCosts,
@@ -133,12 +143,17 @@ def test_the_costs_of_a_part_are_those_of_the_network_around_it(made: Made, toy:
     assert PartCosts(model, part).scalable.macs([[32, 64]]) == model.scalable.macs([space.base.widths])
 
 
+def judge_of(made: Made, plan: SurgeryPlan) -> ErrorEstimator:
+    preparation = Recalibration(made.data.train, images=250, fast=False)
+    return ErrorEstimator(RECALIBRATED, plan, preparation, HeldOut(made.data.validation, fast=False))
+
+
 def test_a_part_is_judged_as_in_the_network_whose_other_parts_are_whole(made: Made) -> None:
     images = made.data.validation
-    whole = ErrorJudge(made.plan, made.data.train, images, recalibration_images=250, fast=False)
+    whole = judge_of(made, made.plan)
     for number, part in enumerate(made.parts):
         judge = PartJudge(made.plan, made.sections, number, part, made.data.train.take(np.arange(250)), images)
-        assert judge.error(part.base) == pytest.approx(whole.error(made.space.base).error, abs=0.03)
+        assert judge.error(part.base) == pytest.approx(whole.estimate(made.space.base).error, abs=0.03)
         thinnest = part.candidate([part.levels(group)[0] for group in range(len(part.groups))])
         assert judge.error(thinnest) >= judge.error(part.base) - 0.03
         assert judge.error(thinnest) == judge.error(thinnest)
@@ -156,10 +171,7 @@ def test_the_sub_networks_learn_to_be_pruned_and_the_base_is_left_alone(made: Ma
     assert all(torch.equal(tensor, before[name]) for name, tensor in made.module.state_dict().items())
     assert all(parameter.requires_grad for parameter in trained.parameters())
     half = made.space.candidate([max(4, width // 2) for width in made.space.base.widths])
-    errors = [
-        ErrorJudge(plan, made.data.train, made.data.validation, fast=False).error(half).error
-        for plan in (made.plan, plan_surgery(trained, made.space))
-    ]
+    errors = [judge_of(made, plan).estimate(half).error for plan in (made.plan, plan_surgery(trained, made.space))]
     assert errors[1] < errors[0]
 
 
