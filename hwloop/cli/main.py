@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 import hwloop
-from hwloop.cli import agent, compare, device, measure, predictor, study, table
+from hwloop.cli import agent, compare, device, graphs, measure, predictor, study, table
 from hwloop.errors import HwloopError, UserError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ device.register(app)
 agent.register(app)
 table.register(app)
 predictor.register(app)
+graphs.register(app)
 
 
 def _version(wanted: bool) -> None:

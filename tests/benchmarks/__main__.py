@@ -15,6 +15,7 @@ from tests.benchmarks import (
     artifacts,
     boards,
     cost,
+    graphs,
     pairs,
     predict_speed,
     prediction,
@@ -35,6 +36,9 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
     "artifacts": artifacts.main,
     "boards": boards.main,
     "cost": cost.main,
+    "graphs": graphs.main,
+    "graphs-cost": graphs.cost,
+    "graphs-superpixels": graphs.superpixels,
     "pairs": pairs.main,
     "predict-speed": predict_speed.main,
     "prediction": prediction.main,
@@ -50,7 +54,19 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
     "zoo": zoo.main,
 }
 #: Take ten minutes and more of a machine on which nothing else runs: by name only.
-LONG = ("boards", "pairs", "regret", "spaces", "staircase", "transfer", "trust", "tvm-ratio", "zoo")
+LONG = (
+    "boards",
+    "graphs",
+    "graphs-superpixels",
+    "pairs",
+    "regret",
+    "spaces",
+    "staircase",
+    "transfer",
+    "trust",
+    "tvm-ratio",
+    "zoo",
+)
 
 
 def main() -> None:
