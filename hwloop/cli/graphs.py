@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,9 +17,11 @@ from hwloop.errors import UserError
 from hwloop.files import write_atomic
 
 if TYPE_CHECKING:
-    from hwloop.graphs import CurvePoint, GraphSet, Plan
+    from hwloop.graphs import CurvePoint
     from hwloop.graphs.costs import Measured
+    from hwloop.measurement import Bench
     from hwloop.progress import Progress
+    from hwloop.runtimes import Runtime
 
 app = typer.Typer(help="Prune graph neural networks and their graphs.", no_args_is_help=True)
 
@@ -66,11 +69,13 @@ def prune(
         front_rounds,
         get_method,
         holds_to,
+        initial_network,
         open_graphs,
         usual_network,
         usual_recipe,
     )
     from hwloop.graphs import prune as run
+    from hwloop.graphs.costs import measure_rounds
 
     console = Console(stderr=json_file == "-")
     progress = Display(console)
@@ -89,7 +94,11 @@ def prune(
     points = curve(runs)
     measured = None
     if device:
-        measured = _measure(graphs, plans[0], method, out, device, processes, threads, progress)
+        with (
+            RunFolder(out / f"seed-{plans[0].seed}", plans[0].settings(graphs, chosen)) as folder,
+            _open_bench(out, device, processes, threads, progress) as (bench, runtime),
+        ):
+            measured = measure_rounds(graphs, initial_network(plans[0]), folder, runtime, bench)
     front = front_rounds(points, measured.rounds) if measured else ()
     result = {
         "dataset": graphs.name,
@@ -111,6 +120,78 @@ def prune(
     _show(result, console)
 
 
+@app.command("search")
+def search(
+    dataset: Annotated[
+        str, typer.Argument(help="cora, citeseer, mnist-superpixels, or a file that torch-geometric wrote.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the search; run again to go on with it.")],
+    data: Annotated[Path, typer.Option(help="Folder with the files of a data set that is given by name.")] = Path(),
+    model: Annotated[str, typer.Option(help="gcn or gin.")] = "gcn",
+    algorithm: Annotated[str, typer.Option(help="Any that `hwloop run` knows.")] = "nsga2",
+    objectives: Annotated[str, typer.Option(help="Separated by commas.")] = "error,latency_ms,peak_memory_mb",
+    population: Annotated[int, typer.Option(min=2, help="Candidates per generation.")] = 16,
+    generations: Annotated[int, typer.Option(min=1, help="With the first one.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything.")] = 0,
+    epochs: Annotated[int, typer.Option(min=0, help="Of the base network; 0: as published.")] = 0,
+    candidate_epochs: Annotated[int, typer.Option(min=1, help="That a candidate is trained further.")] = 30,
+    hidden: Annotated[int, typer.Option(min=0, help="Hidden channels of the base network; 0: as published.")] = 0,
+    layers: Annotated[int, typer.Option(min=0, help="Layers that pass messages; 0: as published.")] = 0,
+    device: Annotated[str, typer.Option(help="A name of `hwloop device list`.")] = "local",
+    processes: Annotated[int, typer.Option(min=1, help="Fresh processes for each measured number.")] = 2,
+    threads: Annotated[int, typer.Option(min=1, help="Of torch, on the device.")] = 1,
+    json_file: Annotated[str, typer.Option("--json", help="Write the result there; - is stdout.")] = "",
+) -> None:
+    """Search hidden width, edges and weights of a graph network; the front is measured on the device."""
+    from dataclasses import replace
+
+    from hwloop.cli.display import Display
+    from hwloop.graphs import Plan, open_graphs, usual_network, usual_recipe
+    from hwloop.study.graph_search import SearchPlan, search_graphs
+
+    console = Console(stderr=json_file == "-")
+    progress = Display(console)
+    graphs = open_graphs(dataset, data, out / "cache", progress)
+    recipe = usual_recipe(graphs)
+    plan = Plan(
+        usual_network(graphs, _kind(model), hidden or None, layers or None),
+        replace(recipe, epochs=epochs or recipe.epochs),
+        seed=seed,
+    )
+    wanted = SearchPlan(tuple(objectives.split(",")), algorithm, population, generations, candidate_epochs)
+    with _open_bench(out, device, processes, threads, progress) as (bench, runtime):
+        result = search_graphs(graphs, plan, wanted, out, runtime, bench, progress)
+    text = json.dumps(result, indent=1)
+    if json_file == "-":
+        typer.echo(text)
+    elif json_file:
+        write_atomic(Path(json_file), text + "\n")
+    _show_front(result, console)
+
+
+def _show_front(result: dict[str, Any], console: Console) -> None:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("candidate", no_wrap=True)
+    for name in ("validation %", "test %", "ms", "interval", "grid ms", "peak MB"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in result["front"]:
+        usable = row["latency_ms"] is not None
+        table.add_row(
+            row["candidate"] + (" (base)" if row["candidate"] == result["base"] else ""),
+            f"{row['validation']:.2%}"[:-1],
+            f"{row['test']:.2%}"[:-1],
+            f"{row['latency_ms']:.4f}" if usable else "–",
+            f"{row['low_ms']:.4f}–{row['high_ms']:.4f}" if usable else row["status"],
+            f"{row['grid_latency_ms']:.4f}",
+            f"{row['peak_bytes'] / 1e6:.1f}",
+        )
+    console.print(table)
+    console.print(
+        f"{result['evaluated']} candidates evaluated on the validation split; hypervolume {result['hypervolume']:.4f}",
+        highlight=False,
+    )
+
+
 def _seeds(text: str) -> list[int]:
     try:
         seeds = [int(part) for part in text.split(",")]
@@ -129,33 +210,23 @@ def _kind(text: str) -> Any:
     return text
 
 
-def _measure(
-    graphs: GraphSet,
-    plan: Plan,
-    method: str,
-    out: Path,
-    device: str,
-    processes: int,
-    threads: int,
-    progress: Progress,
-) -> Measured:
+@contextmanager
+def _open_bench(
+    out: Path, device: str, processes: int, threads: int, progress: Progress
+) -> Iterator[tuple[Bench, Runtime]]:
+    """A device with the trial store of a run's folder, and torch for it."""
     from hwloop.devices import Inventory
-    from hwloop.graphs import RunFolder, get_method, initial_network
-    from hwloop.graphs.costs import measure_rounds
     from hwloop.measurement import Bench, CampaignPlan, TrialStore
     from hwloop.runtimes import get_runtime
 
+    out.mkdir(parents=True, exist_ok=True)
     session = "graphs-" + hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:16]
-    with (
-        RunFolder(out / f"seed-{plan.seed}", plan.settings(graphs, get_method(method, graphs))) as folder,
-        TrialStore(out / f"trials-{device}.ndjson") as store,
-    ):
+    with TrialStore(out / f"trials-{device}.ndjson") as store:
         campaign = CampaignPlan(processes=processes, threads=threads)
         bench = Bench(Inventory.find().get(device), session, store, campaign, progress)
         identity = bench.identify(out / f"device-{device}.json")
         progress.say(f"measured on {identity.cpu}")
-        runtime = get_runtime("torch").for_device(identity.facts)
-        return measure_rounds(graphs, initial_network(plan), folder, runtime, bench)
+        yield bench, get_runtime("torch").for_device(identity.facts)
 
 
 def _row(point: CurvePoint, measured: Measured | None, on_front: bool) -> dict[str, Any]:

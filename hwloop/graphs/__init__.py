@@ -15,7 +15,7 @@ from hwloop.graphs.graph import Graph, GraphSet, SparseRows, make_graph
 from hwloop.graphs.methods import METHODS, Method, Rates, get_method
 from hwloop.graphs.networks import KINDS, GraphNetwork, NetworkConfig, build_network
 from hwloop.graphs.rounds import Plan, initial_network, prune
-from hwloop.graphs.runfolder import Checkpoint, Round, RunFolder
+from hwloop.graphs.runfolder import Checkpoint, ClaimedFolder, Round, RunFolder
 from hwloop.graphs.slimming import slim
 from hwloop.graphs.sources import open_graphs, usual_network, usual_recipe
 from hwloop.graphs.superpixels import SuperpixelConfig
@@ -25,6 +25,7 @@ __all__ = [
     "KINDS",
     "METHODS",
     "Checkpoint",
+    "ClaimedFolder",
     "CurvePoint",
     "Deployed",
     "Graph",

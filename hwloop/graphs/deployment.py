@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +16,8 @@ from torch import Tensor, nn
 from hwloop.errors import ModelError
 from hwloop.graphs.graph import Graph, GraphSet, SparseRows, union
 from hwloop.graphs.masks import Masks
-from hwloop.graphs.messages import Edges
-from hwloop.graphs.networks import GraphNetwork
+from hwloop.graphs.messages import Edges, Product
+from hwloop.graphs.networks import GatLayer, GcnLayer, GinLayer, GraphNetwork
 from hwloop.measurement import Bench, Measurement, Subject
 from hwloop.runtimes import Artifact, Runtime
 
@@ -116,3 +117,34 @@ def state_of(network: GraphNetwork, state: Mapping[str, Tensor]) -> GraphNetwork
     other = copy.deepcopy(network)
     other.load_state_dict(dict(state))
     return other
+
+
+def macs_of(network: GraphNetwork, graph: Graph) -> int:
+    """Multiply-accumulates of an inference as it is executed: all weights of dense products, edges that remain."""
+    counted = 0
+
+    def product(layer: Any, given: Any, made: Any) -> None:
+        nonlocal counted
+        values = given[0]
+        if isinstance(layer, Product):
+            entries = len(values.values) if isinstance(values, SparseRows) else values.numel()
+            counted += entries * layer.weight.shape[1]
+        else:
+            counted += made.numel() * layer.in_features
+
+    def messages(layer: Any, *_: Any) -> None:
+        nonlocal counted
+        counted += graph.edges * int(layer.product.weight.shape[1])
+
+    hooks = [
+        module.register_forward_hook(messages if isinstance(module, GcnLayer | GinLayer | GatLayer) else product)
+        for module in network.modules()
+        if isinstance(module, GcnLayer | GinLayer | GatLayer | Product | nn.Linear)
+    ]
+    try:
+        with torch.no_grad():
+            network.on(graph)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return counted

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -20,7 +22,7 @@ class Masker(nn.Module):
     def __init__(self, features: int, hidden: int, layers: int) -> None:
         super().__init__()
         widths = [features, *[hidden] * layers]
-        self.layers = nn.ModuleList(GcnLayer(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.layers = nn.ModuleList(GcnLayer(a, b) for a, b in pairwise(widths))
         self.of_source = nn.Linear(hidden, 1)
         self.of_target = nn.Linear(hidden, 1, bias=False)
 

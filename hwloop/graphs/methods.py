@@ -99,6 +99,21 @@ class Method(ABC):
         """Decide a round."""
 
 
+@dataclass(frozen=True)
+class Learnt:
+    """What ICPG's joint training left.
+
+    Attributes:
+        magnitudes: of the weights, by which they are ranked.
+        scores: (edges,) for each graph, seen in training or not.
+        masker: its state.
+    """
+
+    magnitudes: dict[str, Tensor]
+    scores: list[Tensor]
+    masker: State
+
+
 class Icpg(Method):
     """ICPG (Sui et al., JCST 2024): a masker scores the edges, and is trained together with the network.
 
@@ -111,17 +126,22 @@ class Icpg(Method):
 
     def cut(self, now: Situation) -> Cut:
         """See `Method.cut`."""
+        learnt = self.learn(now)
+        masks = cut_weights(learnt.magnitudes, now.masks, now.rates.weights)
+        return Cut(masks, cut_edges(learnt.scores, now.rates.edges), learnt.masker)
+
+    def learn(self, now: Situation) -> Learnt:
+        """Train the network and the masker together; what it leaves ranks all edges and weights."""
         recipe = now.recipe
         masker = new_masker(now.data.features, recipe, now.seed)
         whole = MaskedNetwork(now.network, now.masks)
         both = nn.ModuleDict({"whole": whole, "masker": masker})
+        decays = (recipe.weight_decay, recipe.masker_weight_decay)
         groups = [
-            {"params": list(whole.parameters()), "lr": recipe.learning_rate, "weight_decay": recipe.weight_decay},
-            {
-                "params": list(masker.parameters()),
-                "lr": recipe.masker_learning_rate,
-                "weight_decay": recipe.masker_weight_decay,
-            },
+            {"params": list(one.parameters()), "lr": rate, "weight_decay": decay}
+            for one, rate, decay in zip(
+                (whole, masker), (recipe.learning_rate, recipe.masker_learning_rate), decays, strict=True
+            )
         ]
 
         def logits(graph: Graph) -> Tensor:
@@ -129,17 +149,17 @@ class Icpg(Method):
 
         done = fit(Batches(now.data, recipe.batch_size), both, logits, groups, recipe, now.seed_of("masker"))
         both.load_state_dict(done.last if now.data.inductive else done.best)
-        masks = cut_weights(_magnitudes(now.network), now.masks, now.rates.weights)
+        magnitudes = {name: one.detach().abs() for name, one in matrices(now.network).items()}
         both.load_state_dict(done.best)
-        return Cut(masks, cut_edges(score_edges(masker, now.data), now.rates.edges), dict(masker.state_dict()))
+        return Learnt(magnitudes, score_edges(masker, now.data), dict(masker.state_dict()))
 
 
 class Ugs(Method):
     """UGS (Chen et al., ICML 2021): one trainable factor for each edge and each weight, drawn to zero by an L1 term.
 
     It has no factor for an edge that it was not trained on. A factor below zero counts as zero, as in torch-geometric's
-    version: the L1 term carries factors past zero, and a node's degree must stay positive. The published code cuts one more than floor(share * n) of
-    each; here it is exactly that many, as for all methods.
+    version: the L1 term carries factors past zero, and a node's degree must stay positive. The published code cuts one
+    more than floor(share * n) of each; here it is exactly that many, as for all methods.
     """
 
     name = "ugs"
@@ -240,10 +260,6 @@ def score_edges(masker: Masker, data: GraphSet) -> list[Tensor]:
 
 def _noisy_ones(like: Tensor) -> Tensor:
     return 1 + NOISE * (2 * torch.rand_like(like) - 1)
-
-
-def _magnitudes(network: GraphNetwork) -> dict[str, Tensor]:
-    return {name: one.detach().abs() for name, one in matrices(network).items()}
 
 
 def _by_magnitude(now: Situation) -> Masks:

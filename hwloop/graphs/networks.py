@@ -8,6 +8,7 @@ and `GATConv` with the same parameters.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any, Literal, get_args
 
 import torch
@@ -180,7 +181,7 @@ class NodeNetwork(GraphNetwork):
         widths = [config.features, *[config.hidden] * (config.layers - 1), config.classes]
         self.layers = nn.ModuleList(
             _layer(config, inputs, outputs, last=index == config.layers - 1)
-            for index, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False))
+            for index, (inputs, outputs) in enumerate(pairwise(widths))
         )
 
     def forward(self, features: Features, edges: Edges, graph_offsets: Tensor) -> Tensor:
@@ -206,7 +207,7 @@ class GraphLevelNetwork(GraphNetwork):
         self.layers = nn.ModuleList(_layer(config, hidden, hidden) for _ in range(config.layers))
         self.norms = nn.ModuleList(nn.BatchNorm1d(hidden) for _ in range(config.layers))
         widths = [hidden, *config.readout_widths]
-        self.perceptron = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.perceptron = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.classifier = nn.Linear(widths[-1], config.classes)
 
     def forward(self, features: Tensor, edges: Edges, graph_offsets: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -94,8 +94,8 @@ class Checkpoint:
             raise StudyError(f"{path}: is missing or damaged ({reason}); begin in another folder") from error
 
 
-class RunFolder:
-    """An open run; a context manager that holds its lock.
+class ClaimedFolder:
+    """An open folder of a run; a context manager that holds its lock.
 
     Args:
         root: the folder; made when absent.
@@ -115,7 +115,6 @@ class RunFolder:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._claim(settings)
-            self._journal = Journal.open(root / "rounds.ndjson")
         except BlockingIOError:
             os.close(self._lock)
             raise StudyError(f"{root}: another run works here; wait until it has ended") from None
@@ -136,6 +135,28 @@ class RunFolder:
         differing = sorted(name for name in known.keys() | wanted.keys() if known.get(name) != wanted.get(name))
         if differing:
             raise StudyError(f"{self.root}: holds a run with another {', '.join(differing)}; choose another folder")
+
+    def close(self) -> None:
+        """Release the lock."""
+        os.close(self._lock)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class RunFolder(ClaimedFolder):
+    """The folder of a run of rounds; see `ClaimedFolder`."""
+
+    def __init__(self, root: Path, settings: Mapping[str, Any]) -> None:
+        super().__init__(root, settings)
+        try:
+            self._journal = Journal.open(root / "rounds.ndjson")
+        except BaseException:
+            super().close()
+            raise
 
     @property
     def rounds(self) -> Sequence[Round]:
@@ -158,9 +179,7 @@ class RunFolder:
     def _path(self, number: int) -> Path:
         return self.root / f"round-{number:02d}.pt"
 
-    def __enter__(self) -> RunFolder:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
+    def close(self) -> None:
+        """See `ClaimedFolder.close`."""
         self._journal.close()
-        os.close(self._lock)
+        super().close()

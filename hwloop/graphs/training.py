@@ -1,4 +1,4 @@
-"""Training of graph networks with everything chosen on the validation split; the test split is read once, at the end."""
+"""Training of graph networks: everything is chosen on the validation split, the test split is read at the end."""
 
 from __future__ import annotations
 

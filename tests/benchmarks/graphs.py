@@ -1,7 +1,7 @@
 """Pruned graph networks: accuracy against sparsity over seeds, and what sparsity costs on a device.
 
-    python -m tests.benchmarks graphs [--datasets cora,citeseer] [--methods A,B] [--rounds N] [--seeds 0,1] [--model gcn]
-                                      [--epochs N] [--hidden N] [--data DIR] [--state DIR]
+    python -m tests.benchmarks graphs [--datasets cora,citeseer] [--methods A,B] [--rounds N] [--seeds 0,1]
+                                      [--model gcn] [--epochs N] [--hidden N] [--data DIR] [--state DIR]
     python -m tests.benchmarks graphs-superpixels [--train N] [--test N] [the same]
     python -m tests.benchmarks graphs-cost [--device NAME] [--processes N] [--data DIR] [--state DIR]
 

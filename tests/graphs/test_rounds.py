@@ -68,7 +68,7 @@ def test_the_masker_scores_graphs_that_it_has_never_seen(many_graphs: GraphSet, 
 
 
 def test_ugs_says_that_it_cannot_prune_unseen_graphs(many_graphs: GraphSet) -> None:
-    with pytest.raises(UserError, match="none for the edges of unseen graphs.*use icpg"):
+    with pytest.raises(UserError, match=r"none for the edges of unseen graphs.*use icpg"):
         get_method("ugs", many_graphs)
 
 
