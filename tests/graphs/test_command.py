@@ -11,6 +11,7 @@ import torch
 
 from hwloop.cli.main import main
 from hwloop.graphs import GraphSet
+from hwloop.study.graph_search import GraphSpace
 
 QUICK = ("--epochs", "2", "--hidden", "8", "--processes", "1")
 
@@ -103,7 +104,7 @@ def test_without_the_extra_the_command_says_what_to_install(tmp_path: Path) -> N
 def test_a_search_ends_with_a_measured_front(
     made_up: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("hwloop.study.graph_search.GraphSpace.edges", (50, 100))
+    monkeypatch.setattr(GraphSpace, "of", lambda hidden: GraphSpace((4, hidden), (50, 100)))
     search = ("graphs", "search", "cora", "-o", "run", "--population", "4", "--candidate-epochs", "1", *QUICK)
     assert hwloop(monkeypatch, *search, "--generations", "1") == 0
     before = (made_up / "run" / "search.ndjson").read_bytes()
