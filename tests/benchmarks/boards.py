@@ -44,9 +44,11 @@ def main(options: Sequence[str] = ()) -> None:
     """Print one table; --quick leaves the families out."""
     parser = argparse.ArgumentParser(prog="boards")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="random splits only")
     parser.add_argument("--device", choices=tuple(nasbench201.DEVICES), help="this one only")
     arguments = parser.parse_args(options)
+    seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     began = time.perf_counter()
     measured = nasbench201.read(shared_data())
     described = describe_networks(measured.networks)
@@ -56,11 +58,11 @@ def main(options: Sequence[str] = ()) -> None:
             continue
         print(f"\n{device}: {_noise(described, latencies)}")
         print(f"{'split':<24}{'n':>5}  {'predictor':<14}  within 10 %   within 5 %  median  Spearman  covered  width")
-        for name, splits in _splits(measured, arguments.seeds, quick=arguments.quick):
+        for name, splits in _splits(measured, seeds, quick=arguments.quick):
             _print_rows(name, splits, measured, described, latencies)
 
 
-def _splits(measured: Measured, seeds: int, *, quick: bool) -> Iterator[tuple[str, list[Split]]]:
+def _splits(measured: Measured, seeds: range, *, quick: bool) -> Iterator[tuple[str, list[Split]]]:
     everyone = np.arange(len(measured.networks))
     families = {"random": np.zeros(len(everyone), dtype=np.bool_)}
     if not quick:
@@ -68,7 +70,7 @@ def _splits(measured: Measured, seeds: int, *, quick: bool) -> Iterator[tuple[st
     for name, family in families.items():
         for count in TRAINING:
             splits = []
-            for seed in range(seeds):
+            for seed in seeds:
                 shuffled = np.random.default_rng(seed).permutation(everyone[~family])
                 test = everyone[family] if family.any() else shuffled[count:]
                 splits.append(Split(name, shuffled[:count], test))

@@ -27,12 +27,14 @@ def main(options: Sequence[str] = ()) -> None:
     """Print the curve for each device, and the mean over the devices."""
     parser = argparse.ArgumentParser(prog="transfer")
     parser.add_argument("--seeds", type=int, default=5)
-    seeds = parser.parse_args(options).seeds
+    parser.add_argument("--first-seed", type=int, default=0)
+    given = parser.parse_args(options)
+    seeds = range(given.first_seed, given.first_seed + given.seeds)
     measured = nasbench201.read(shared_data())
     described = describe_networks(measured.networks)
     rows: defaultdict[tuple[str, int, str], list[tuple[float, ...]]] = defaultdict(list)
     used: defaultdict[tuple[str, int], int] = defaultdict(int)
-    for seed in range(seeds):
+    for seed in seeds:
         shuffled = np.random.default_rng(seed).permutation(len(measured.networks))
         pool, unseen = described.take(shuffled[:KNOWN]), described.take(shuffled[KNOWN:])
         predictors = {
@@ -59,7 +61,7 @@ def main(options: Sequence[str] = ()) -> None:
     for device in measured.latencies_ms:
         for count in PROBES:
             for method in ("transfer", "scratch"):
-                times = f"{used[device, count]} of {seeds}" if method == "transfer" else ""
+                times = f"{used[device, count]} of {len(seeds)}" if method == "transfer" else ""
                 print(f"{device:<16}{count:>7}  {method:<9}  {_text(rows[device, count, method])}  {times}")
     for count in PROBES:
         for method in ("transfer", "scratch"):

@@ -150,7 +150,7 @@ class PaceTest(unittest.TestCase):
                 nanoseconds -= step / (2 if shared else 1)
 
         original = pace.spin
-        pace.spin = lambda: spend(100_000)
+        pace.spin = lambda rounds=pace.ROUNDS: spend(100 * rounds)
         try:
             found = timing.measure(lambda: spend(1_000_000), 1, SPEC, lambda: int(now[0]), known_pace_ns)
         finally:
@@ -170,6 +170,29 @@ class PaceTest(unittest.TestCase):
         self.assertEqual(found.stopped_by, "max_s")
         self.assertEqual(sum(found.clean), 0)
         self.assertEqual(found.used_ns, found.samples_ns)
+
+
+class ColdCanaryTest(unittest.TestCase):
+    """A large network leaves the canary's code out of the caches: its first rounds after a block take longer."""
+
+    def test_a_cold_start_of_the_canary_makes_no_block_doubtful(self):
+        now, cold_rounds = [0], [0]
+
+        def run():
+            now[0] += 1_000_000
+            cold_rounds[0] = 10
+
+        def spin(rounds=pace.ROUNDS):
+            slow = min(rounds, cold_rounds[0])
+            cold_rounds[0] -= slow
+            now[0] += 100 * rounds + 2_000 * slow
+
+        original, pace.spin = pace.spin, spin
+        try:
+            found = timing.measure(run, 1, SPEC, lambda: now[0], known_pace_ns=100_000)
+        finally:
+            pace.spin = original
+        self.assertTrue(all(found.clean))
 
 
 class BlockTest(unittest.TestCase):
