@@ -146,8 +146,8 @@ def search(
     from dataclasses import replace
 
     from hwloop.cli.display import Display
-    from hwloop.graphs import Plan, open_graphs, usual_network, usual_recipe
-    from hwloop.study.graph_search import SearchPlan, search_graphs
+    from hwloop.graphs import ClaimedFolder, Plan, open_graphs, usual_network, usual_recipe
+    from hwloop.study.graph_search import SearchPlan, search_graphs, search_settings
 
     console = Console(stderr=json_file == "-")
     progress = Display(console)
@@ -159,17 +159,21 @@ def search(
         seed=seed,
     )
     wanted = SearchPlan(tuple(objectives.split(",")), algorithm, population, generations, candidate_epochs)
-    with _open_bench(out, device, processes, threads, progress) as (bench, runtime):
+    with (
+        ClaimedFolder(out, search_settings(graphs, plan, wanted)),
+        _open_bench(out, device, processes, threads, progress) as (bench, runtime),
+    ):
         result = search_graphs(graphs, plan, wanted, out, runtime, bench, progress)
     text = json.dumps(result, indent=1)
     if json_file == "-":
         typer.echo(text)
     elif json_file:
         write_atomic(Path(json_file), text + "\n")
-    _show_front(result, console)
+    show_front(result, console)
 
 
-def _show_front(result: dict[str, Any], console: Console) -> None:
+def show_front(result: dict[str, Any], console: Console) -> None:
+    """Print the measured front of a search over a graph network."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("candidate", no_wrap=True)
     for name in ("validation %", "test %", "ms", "interval", "grid ms", "peak MB"):

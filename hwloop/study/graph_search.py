@@ -32,7 +32,6 @@ from torch import Tensor
 from hwloop.errors import DeviceError, StudyError, UserError
 from hwloop.files import write_atomic
 from hwloop.graphs import (
-    ClaimedFolder,
     Deployed,
     GraphNetwork,
     GraphSet,
@@ -236,7 +235,7 @@ def search_graphs(
         data: the graphs.
         plan: the base network and how it is trained; its rounds and rates are not used.
         wanted: how to search.
-        root: the search's folder.
+        root: the search's folder, claimed for this search.
         runtime: for the bench's device.
         bench: where cost is measured.
         progress: is told of everything.
@@ -246,54 +245,56 @@ def search_graphs(
 
     Raises:
         UserError: an unknown objective or algorithm, a network that cannot be narrowed.
-        StudyError: the folder holds another search.
+        StudyError: the folder's journal is of another search, or a file in it is damaged.
         DeviceError: the device was lost for good, or has no number for a network of the grid.
     """
-    settings = plan.settings(data, Icpg()) | {
+    ranked = _rank(data, plan, wanted.epochs, root / "base.pt", progress)
+    space = GraphSpace.of(plan.network.hidden)
+    costs = _measure_grid(ranked, space, runtime, bench)
+    journal = Journal.open(root / "search.ndjson")
+    try:
+        found = run_search(
+            space,
+            OneByOne(ranked.error),
+            costs,
+            wanted.objectives,
+            algorithm=wanted.algorithm,
+            population=wanted.population,
+            generations=wanted.generations,
+            seed=plan.seed,
+            journal=journal,
+            progress=progress,
+            context={"data": data.fingerprint, "epochs": str(wanted.epochs)},
+        )
+    finally:
+        journal.close()
+    chosen = [one.candidate for one in found.front]
+    if space.base not in chosen:
+        chosen.append(space.base)
+    trained = {space.text(one): ranked.train(one) for one in chosen}
+    deployed = {text: network for text, (_, network) in trained.items()}
+    measured = measure_deployed(deployed, runtime, bench, "the front")
+    grid = {space.text(one): costs.measured[one.widths[WIDTH], one.widths[EDGES]] for one in chosen}
+    rows = [_row(text, ticket, measured[text], grid[text]) for text, (ticket, _) in trained.items()]
+    result = {
+        "search": asdict(wanted),
+        "evaluated": len(found.evaluated),
+        "hypervolume": found.hypervolume[-1] if found.hypervolume else 0.0,
+        "base": space.text(space.base),
+        "front": rows,
+    }
+    write_atomic(root / "front.json", json.dumps(result, indent=1) + "\n")
+    return result
+
+
+def search_settings(data: GraphSet, plan: Plan, wanted: SearchPlan) -> dict[str, object]:
+    """What identifies a search; the number of generations does not, so that it can be continued."""
+    return plan.settings(data, Icpg()) | {
         "objectives": wanted.objectives,
         "algorithm": wanted.algorithm,
         "population": wanted.population,
         "epochs_of_candidates": wanted.epochs,
     }
-    with ClaimedFolder(root, settings):
-        ranked = _rank(data, plan, wanted.epochs, root / "base.pt", progress)
-        space = GraphSpace.of(plan.network.hidden)
-        costs = _measure_grid(ranked, space, runtime, bench)
-        journal = Journal.open(root / "search.ndjson")
-        try:
-            found = run_search(
-                space,
-                OneByOne(ranked.error),
-                costs,
-                wanted.objectives,
-                algorithm=wanted.algorithm,
-                population=wanted.population,
-                generations=wanted.generations,
-                seed=plan.seed,
-                journal=journal,
-                progress=progress,
-                context={"data": data.fingerprint, "epochs": str(wanted.epochs)},
-            )
-        finally:
-            journal.close()
-        chosen = [one.candidate for one in found.front]
-        if space.base not in chosen:
-            chosen.append(space.base)
-        trained = {space.text(one): ranked.train(one) for one in chosen}
-        measured = measure_deployed(
-            {text: deployed for text, (_, deployed) in trained.items()}, runtime, bench, "the front"
-        )
-        grid = {space.text(one): costs.measured[one.widths[WIDTH], one.widths[EDGES]] for one in chosen}
-        rows = [_row(text, ticket, measured[text], grid[text]) for text, (ticket, _) in trained.items()]
-        result = {
-            "search": asdict(wanted),
-            "evaluated": len(found.evaluated),
-            "hypervolume": found.hypervolume[-1] if found.hypervolume else 0.0,
-            "base": space.text(space.base),
-            "front": rows,
-        }
-        write_atomic(root / "front.json", json.dumps(result, indent=1) + "\n")
-    return result
 
 
 def _row(text: str, ticket: Ticket, measured: Measurement, grid: Measurement) -> dict[str, Any]:

@@ -117,3 +117,54 @@ def test_a_search_ends_with_a_measured_front(
     assert "candidates evaluated on the validation split" in capfd.readouterr().out
     assert hwloop(monkeypatch, *search, "--seed", "1") == 2
     assert "holds a run with another seed" in capfd.readouterr().err
+
+
+STUDY = """
+[study]
+seed = 0
+[graphs]
+dataset = "cora"
+hidden = 8
+epochs = 2
+candidate_epochs = 1
+[measurement]
+processes = 1
+[search]
+population = 4
+generations = 1
+"""
+
+
+@pytest.mark.slow
+def test_a_study_file_of_a_graph_network(
+    made_up: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(GraphSpace, "of", lambda hidden: GraphSpace((4, hidden), (50, 100)))
+    (made_up / "study.toml").write_text(STUDY)
+    assert hwloop(monkeypatch, "run", "--json") == 0
+    result = json.loads(capfd.readouterr().out)
+    assert result["front"] == json.loads((made_up / "study" / "front.json").read_text())["front"]
+    assert all(row["latency_ms"] > 0 for row in result["front"])
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("[model]\nname = 'resnet8'\n", "remove [model], which is of images"),
+        ("[graphs.more]\n", "unknown key graphs.more; known here: candidate_epochs, dataset"),
+    ],
+)
+def test_a_study_file_with_sections_that_do_not_belong(
+    more: str, said: str, made_up: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (made_up / "study.toml").write_text(STUDY + more)
+    assert hwloop(monkeypatch, "run") == 2
+    assert said in capfd.readouterr().err
+
+
+def test_a_study_of_a_graph_network_needs_torch(
+    made_up: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (made_up / "study.toml").write_text(STUDY.replace("processes = 1", "runtime = 'onnxruntime'"))
+    assert hwloop(monkeypatch, "run") == 2
+    assert "no sparse message passing" in capfd.readouterr().err
