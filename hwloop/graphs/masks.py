@@ -38,7 +38,7 @@ def cut_weights(scores: Mapping[str, Tensor], masks: Masks, share: float) -> Mas
     flat = torch.cat([scores[name].detach().reshape(-1) for name in names])
     kept = torch.cat([masks[name].reshape(-1) for name in names])
     whole_mask = _cut(flat, kept, share)
-    parts = whole_mask.split([masks[name].numel() for name in names])
+    parts = torch.split(whole_mask, [masks[name].numel() for name in names])
     return {name: part.reshape(masks[name].shape) for name, part in zip(names, parts, strict=True)}
 
 

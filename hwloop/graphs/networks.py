@@ -139,7 +139,8 @@ class GatLayer(nn.Module):
         logits = functional.leaky_relu(source[edges.sources] + target[edges.targets], SLOPE)
         theirs, mine = attention(logits, functional.leaky_relu(source + target, SLOPE), edges)
         summed = propagate_heads(values, theirs, edges) + values * mine[:, :, None]
-        return (summed.flatten(1) if self.concat else summed.mean(1)) + self.bias
+        joined: Tensor = summed.flatten(1) if self.concat else summed.mean(1)
+        return joined + self.bias
 
 
 def _layer(config: NetworkConfig, inputs: int, outputs: int, *, last: bool = False) -> nn.Module:

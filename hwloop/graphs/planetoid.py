@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 import torch
+from numpy._core.multiarray import _reconstruct  # type: ignore[attr-defined]
 from numpy.typing import NDArray
 
 from hwloop.errors import DataError
@@ -26,7 +27,7 @@ _PARTS = ("x", "y", "tx", "ty", "allx", "ally", "graph")
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy", "dtype"): np.dtype,
     ("numpy", "ndarray"): np.ndarray,
-    ("numpy.core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,
+    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
     ("scipy.sparse.csr", "csr_matrix"): sp.csr_matrix,
     ("collections", "defaultdict"): collections.defaultdict,
     ("__builtin__", "list"): list,

@@ -87,7 +87,7 @@ class Checkpoint:
         """
         try:
             content = torch.load(path, weights_only=True)
-            edges = list(content["edges"].split(content["sizes"]))
+            edges = list(torch.split(content["edges"], content["sizes"]))
             return cls(content["masks"], edges, content["ticket"], content["masker"])
         except (OSError, RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
             reason = " ".join(str(error).split())[:120]

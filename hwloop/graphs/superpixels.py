@@ -175,7 +175,9 @@ def _read(path: Path) -> tuple[Graph, ...]:
             arrays = {name: torch.from_numpy(stored[name]) for name in stored.files}
         nodes, edges = arrays["nodes"].tolist(), arrays["edges"].tolist()
         pairs = torch.stack([arrays["sources"], arrays["targets"]]).to(torch.int64)
-        parts = zip(arrays["features"].split(nodes), pairs.split(edges, dim=1), arrays["labels"], strict=True)
+        parts = zip(
+            torch.split(arrays["features"], nodes), torch.split(pairs, edges, dim=1), arrays["labels"], strict=True
+        )
         return tuple(
             make_graph(features, pair, label.reshape(1), f"{path}: graph {index}")
             for index, (features, pair, label) in enumerate(parts)

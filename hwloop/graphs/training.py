@@ -91,7 +91,7 @@ class Batches:
             yield self.data.graphs[0], self.data.train
             return
         order = self.data.train[torch.randperm(len(self.data.train), generator=generator)]
-        for part in order.split(self._size):
+        for part in torch.split(order, self._size):
             # A last step of one graph would make its batch statistics those of that graph alone.
             if len(part) > 1 or len(order) == 1:
                 yield self._join(part)
@@ -103,7 +103,7 @@ class Batches:
             if self.data.level == "node":
                 self._joined[name] = [(self.data.graphs[0], wanted)]
             else:
-                self._joined[name] = [self._join(part) for part in wanted.split(EVALUATED_AT_ONCE)]
+                self._joined[name] = [self._join(part) for part in torch.split(wanted, EVALUATED_AT_ONCE)]
         return self._joined[name]
 
     def _join(self, graphs: Tensor) -> tuple[Graph, Tensor]:
@@ -210,7 +210,7 @@ def fit(
                         f"the loss became {loss.item()} in epoch {epoch}: lower the learning rate"
                         f" ({recipe.learning_rate})"
                     )
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 if after_backward:
                     after_backward()
                 optimiser.step()

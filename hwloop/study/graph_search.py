@@ -333,7 +333,7 @@ def _rank(data: GraphSet, plan: Plan, epochs: int, kept: Path, progress: Progres
         write_atomic(kept, buffer.getvalue())
     try:
         known = torch.load(kept, weights_only=True)
-        scores = list(known["scores"].split(known["sizes"]))
+        scores = list(torch.split(known["scores"], known["sizes"]))
         return Ranked(data, state_of(network, known["state"]), scores, plan, epochs)
     except (OSError, RuntimeError, KeyError, EOFError) as error:
         reason = " ".join(str(error).split())[:120]
