@@ -224,6 +224,8 @@ def _explain(error: ValidationError, text: str) -> str:
     got = first.get("input")
     reason = first["msg"].removeprefix("Value error, ")
     shown = f" (got {got!r})" if not isinstance(got, dict) else ""
+    if not key:  # about the file as a whole
+        return f": {reason}"
     return f"{_where(text, key)}: {'.'.join(key)}: {reason}{shown}"
 
 
