@@ -16,6 +16,7 @@ from hwloop.cli import (
     evaluate,
     export,
     ga_pruning,
+    graphs,
     measure,
     predictor,
     prune,
@@ -47,6 +48,7 @@ prune.register(app)
 export.register(app)
 search.register(app)
 pruning.register(app)
+graphs.register(app)
 
 
 def _version(wanted: bool) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from hwloop.errors import ConfigError
+
+if TYPE_CHECKING:
+    from hwloop.progress import Progress
+    from hwloop.study.config import GraphsSection, StudyConfig
 
 
 def register(app: typer.Typer) -> None:
@@ -47,10 +51,14 @@ def run(
     from hwloop.cli.summary import as_data, show
     from hwloop.progress import Silent
     from hwloop.report.html import write_report
-    from hwloop.study import run_study
+    from hwloop.study import load_config, run_study
 
     console = Console()
     progress = Silent() if as_json else Display(console)
+    config = load_config(path)
+    if config.graphs is not None:
+        _run_graphs(config, config.graphs, path, progress, console, as_json)
+        return
     result, directory = run_study(path, progress)
     report = directory / "report.html"
     write_report(result, report)
@@ -59,6 +67,20 @@ def run(
     else:
         show(result, console)
         console.print(f"\nreport: {report}   networks: {directory / 'models'}   front: {directory / 'front.csv'}")
+
+
+def _run_graphs(
+    config: StudyConfig, graphs: GraphsSection, path: Path, progress: Progress, console: Console, as_json: bool
+) -> None:
+    from hwloop.cli.graphs import show_front
+    from hwloop.study.graph_study import run_graph_study
+
+    result, directory = run_graph_study(config, graphs, path, progress)
+    if as_json:
+        typer.echo(json.dumps(result, indent=1))
+        return
+    show_front(result, console)
+    console.print(f"\nfront: {directory / 'front.json'}")
 
 
 def _name(text: str) -> str:

@@ -11,7 +11,7 @@ import json
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -167,6 +167,25 @@ class EmoDirSection(_Section):
     labels: Annotated[float, Field(ge=0)] = 0.3
 
 
+class GraphsSection(_Section):
+    """A graph network instead of one for images: its data set, its shape, how it is trained.
+
+    What is not given is as the papers have it.
+    """
+
+    dataset: Annotated[str, Field(min_length=1)]
+    folder: str = "."
+    model: Literal["gcn", "gin"] = "gcn"
+    hidden: Positive | None = None
+    layers: Positive | None = None
+    epochs: Positive | None = None
+    candidate_epochs: Positive = 30
+
+
+IMAGE_SECTIONS = ("model", "data", "training", "table", "pruning", "judge", "netadapt", "emo_dir", "finetune")
+"""Of a study of a network for images; one of a graph network has `graphs` in their place."""
+
+
 class StudyConfig(_Section):
     """A whole study file."""
 
@@ -183,6 +202,14 @@ class StudyConfig(_Section):
     netadapt: NetAdaptSection = NetAdaptSection()
     emo_dir: EmoDirSection = EmoDirSection()
     finetune: FinetuneSection = FinetuneSection()
+    graphs: GraphsSection | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> StudyConfig:
+        unused = [name for name in IMAGE_SECTIONS if name in self.model_fields_set]
+        if self.graphs is not None and unused:
+            raise ValueError(f"a study with [graphs] is of a graph network: remove [{unused[0]}], which is of images")
+        return self
 
     @property
     def fingerprint(self) -> str:
@@ -192,7 +219,9 @@ class StudyConfig(_Section):
 
     def content(self) -> dict[str, Any]:
         """The settings as plain data, without the place on disk."""
-        return self.model_dump(mode="json", exclude={"study": {"directory"}})
+        content = self.model_dump(mode="json", exclude={"study": {"directory"}})
+        without = ("graphs",) if self.graphs is None else IMAGE_SECTIONS
+        return {name: section for name, section in content.items() if name not in without}
 
 
 def load_config(path: Path) -> StudyConfig:
@@ -236,13 +265,16 @@ def _explain(error: ValidationError, text: str) -> str:
     got = first.get("input")
     reason = first["msg"].removeprefix("Value error, ")
     shown = f" (got {got!r})" if not isinstance(got, dict) else ""
+    if not key:  # about the file as a whole
+        return f": {reason}"
     return f"{_where(text, key)}: {'.'.join(key)}: {reason}{shown}"
 
 
 def _allowed(section: tuple[str, ...]) -> list[str]:
     model: type[BaseModel] = StudyConfig
     for part in section:
-        annotation = model.model_fields[part].annotation
+        annotation: Any = model.model_fields[part].annotation
+        annotation = next((one for one in get_args(annotation) if one is not type(None)), annotation)
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
             return []
         model = annotation

@@ -18,7 +18,7 @@ DTYPES = ("float32", "bfloat16", "float16", "float64", "int64", "int32", "int16"
 KINDS = {("dtype", name) for name in DTYPES} | {
     ("memory_format", name) for name in ("contiguous_format", "channels_last", "preserve_format")
 }
-TEXTS = ("none", "tanh", "constant", "reflect", "replicate", "circular")
+TEXTS = ("none", "tanh", "amax", "constant", "reflect", "replicate", "circular")
 
 
 def read(torch: Any, path: str) -> Any:

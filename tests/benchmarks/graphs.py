@@ -1,0 +1,249 @@
+"""Pruned graph networks: accuracy against sparsity over seeds, and what sparsity costs on a device.
+
+    python -m tests.benchmarks graphs [--datasets cora,citeseer] [--methods A,B] [--rounds N] [--seeds 0,1]
+                                      [--model gcn] [--epochs N] [--hidden N] [--data DIR] [--state DIR]
+    python -m tests.benchmarks graphs-superpixels [--train N] [--test N] [the same]
+    python -m tests.benchmarks graphs-cost [--device NAME] [--processes N] [--data DIR] [--state DIR]
+
+The claims of the README take `--seeds 0,1,2,3,4,5,6,7,8,9` and three seeds of superpixels. Every finished round is kept
+in the state folder: the same command goes on, and with more seeds or rounds it only runs what is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from hwloop.cli.display import Display
+from hwloop.devices import Inventory
+from hwloop.errors import UserError
+from hwloop.graphs import (
+    METHODS,
+    Deployed,
+    GraphSet,
+    Plan,
+    Round,
+    RunFolder,
+    SuperpixelConfig,
+    build_network,
+    curve,
+    deployed_graph,
+    get_method,
+    holds_to,
+    measure_deployed,
+    open_graphs,
+    prune,
+    slim,
+    usual_network,
+    usual_recipe,
+)
+from hwloop.graphs.masks import cut_edges, cut_weights, whole
+from hwloop.measurement import Bench, CampaignPlan, Measurement, TrialStore, judge, noise_floor
+from hwloop.runtimes import get_runtime
+
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+SUPERPIXEL_EPOCHS = 10
+"""Of the hundred that are published: on one CPU an epoch of 5,000 graphs takes the better part of a minute."""
+PAPER_ROUNDS = (3, 11)
+
+Runs = dict[str, list[Sequence[Round]]]
+
+
+def main(options: Sequence[str] = ()) -> None:
+    """Citation networks."""
+    chosen = _parser("graphs", epochs=0, rounds=11)
+    chosen.add_argument("--datasets", default="cora,citeseer")
+    asked = chosen.parse_args(options)
+    for name in asked.datasets.split(","):
+        data = open_graphs(name, asked.data / "planetoid", asked.state, Display(Console()))
+        _compare(data, asked)
+
+
+def superpixels(options: Sequence[str] = ()) -> None:
+    """Graphs that are not seen in training."""
+    chosen = _parser("graphs-superpixels", epochs=SUPERPIXEL_EPOCHS, rounds=3)
+    chosen.add_argument("--train", type=int, default=5000)
+    chosen.add_argument("--test", type=int, default=1000)
+    asked = chosen.parse_args(options)
+    config = SuperpixelConfig(train=asked.train, validation=asked.test, test=asked.test)
+    data = open_graphs("mnist-superpixels", asked.data / "mnist", asked.state, Display(Console()), config)
+    asked.state = asked.state / f"superpixels-{asked.train}-{asked.test}"
+    _compare(data, asked)
+
+
+def _parser(name: str, *, epochs: int, rounds: int) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(name)
+    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--seeds", default="0")
+    parser.add_argument("--model", default="gcn")
+    parser.add_argument("--epochs", type=int, default=epochs, help="0: as published")
+    parser.add_argument("--hidden", type=int, default=0, help="0: as published")
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--state", type=Path, default=Path(".hwloop") / "benchmark-graphs")
+    return parser
+
+
+def _compare(data: GraphSet, asked: argparse.Namespace) -> None:
+    torch.set_num_threads(1)
+    seeds = [int(one) for one in asked.seeds.split(",")]
+    network = usual_network(data, asked.model, asked.hidden or None)
+    recipe = usual_recipe(data)
+    recipe = replace(recipe, epochs=asked.epochs or recipe.epochs)
+    splits = [len(split) for split in (data.train, data.validation, data.test)]
+    print(
+        f"{data.name}: {len(data.graphs)} graphs, {data.edges} edges, {data.features} features, {data.classes} classes;"
+        f" {splits[0]} / {splits[1]} / {splits[2]} {data.level}s to train, validate, test; {network.kind} of"
+        f" {network.layers} layers, {network.hidden} channels, {recipe.epochs} epochs; seeds {asked.seeds}"
+    )
+    runs: Runs = {}
+    # Seed by seed: whatever is interrupted has all methods of the seeds that are done.
+    for seed in seeds:
+        for name in asked.methods.split(","):
+            try:
+                method = get_method(name, data)
+            except UserError as error:
+                if seed == seeds[0]:
+                    print(f"{name}: {error}")
+                continue
+            plan = Plan(network, recipe, rounds=asked.rounds, seed=seed)
+            place = f"{data.name}-{network.kind}-{network.hidden}-{recipe.epochs}-{name}-{seed}"
+            began = time.monotonic()
+            with RunFolder(asked.state / place, plan.settings(data, method)) as folder:
+                runs.setdefault(name, []).append(prune(data, method, plan, folder, Display(Console())))
+            print(f"{place}: {time.monotonic() - began:.0f} s now, {_seconds(runs[name][-1]):.0f} s in all")
+    _print_curves(runs)
+    _print_verdicts(runs)
+
+
+def _seconds(rounds: Sequence[Round]) -> float:
+    return sum(one.seconds for one in rounds)
+
+
+def _print_curves(runs: Runs) -> None:
+    table = Table(
+        title="test accuracy %, mean ± sd over seeds (median)", title_justify="left", box=None, padding=(0, 1)
+    )
+    table.add_column("round", justify="right")
+    table.add_column("weights cut %", justify="right")
+    curves = {name: curve(of_seeds) for name, of_seeds in runs.items()}
+    for name in curves:
+        table.add_column(name, justify="right")
+    longest = max(curves.values(), key=len)
+    for at, point in enumerate(longest):
+        cells = [str(point.round), f"{100 * point.weight_sparsity:.2f}"]
+        for name, points in curves.items():
+            if at >= len(points):
+                cells.append("–")
+                continue
+            one = points[at]
+            spread = "" if one.test_sd is None else f" ± {100 * one.test_sd:.2f}"
+            median = statistics.median(rounds[at].test for rounds in runs[name])
+            cells.append(f"{100 * one.test:.2f}{spread} ({100 * median:.2f}) e{100 * one.edge_sparsity:.2f}")
+        table.add_row(*cells)
+    Console(width=180).print(table)
+
+
+def _print_verdicts(runs: Runs) -> None:
+    for name, of_seeds in runs.items():
+        held = holds_to(curve(of_seeds))
+        known = "needs two seeds or more" if held is None else f"round {held}"
+        print(f"{name}: within one standard deviation of its unpruned network up to: {known}")
+    for number in PAPER_ROUNDS:
+        for other in ("random-edges", "random", "magnitude", "ugs"):
+            ours, theirs = runs.get("icpg", []), runs.get(other, [])
+            pairs = [
+                100 * (a[number].test - b[number].test)
+                for a, b in zip(ours, theirs, strict=False)
+                if len(a) > number and len(b) > number
+            ]
+            if pairs:
+                wins = sum(one > 0 for one in pairs)
+                print(
+                    f"round {number}: ICPG minus {other}: median {statistics.median(pairs):+.2f} points"
+                    f" ({min(pairs):+.2f} to {max(pairs):+.2f}), better in {wins} of {len(pairs)} seeds"
+                )
+
+
+def cost(options: Sequence[str] = ()) -> None:
+    """What cut edges, cut weights and narrower layers cost on a device; weights from a seed, cuts by lot."""
+    parser = argparse.ArgumentParser("graphs-cost")
+    parser.add_argument("--device", default="local")
+    parser.add_argument("--processes", type=int, default=3)
+    parser.add_argument("--datasets", default="cora,mnist-superpixels")
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--state", type=Path, default=Path(".hwloop") / "benchmark-graphs-cost")
+    asked = parser.parse_args(options)
+    asked.state.mkdir(parents=True, exist_ok=True)
+    display = Display(Console())
+    for name in asked.datasets.split(","):
+        folder = asked.data / ("mnist" if "mnist" in name else "planetoid")
+        data = open_graphs(name, folder, asked.state, display, SuperpixelConfig(64, 64, 64))
+        with TrialStore(asked.state / f"trials-{asked.device}-{name}.ndjson") as store:
+            session = f"graphs-cost-{name}"
+            plan = CampaignPlan(processes=asked.processes)
+            bench = Bench(Inventory.find().get(asked.device), session, store, plan, display)
+            identity = bench.identify(asked.state / f"device-{asked.device}.json")
+            runtime = get_runtime("torch").for_device(identity.facts)
+            measured = measure_deployed(_variants(data), runtime, bench, f"pruned networks on {name}")
+        print(f"{name} on {identity.cpu}, torch, 1 thread, {asked.processes} processes")
+        _print_costs(measured)
+
+
+def _variants(data: GraphSet) -> dict[str, Deployed]:
+    torch.manual_seed(0)
+    network = build_network(usual_network(data, "gcn"))
+    graph = deployed_graph(data)
+
+    def cut(edges: float, weights: float) -> Deployed:
+        (kept,) = cut_edges([torch.rand(graph.edges)], edges)
+        lots = {name: torch.rand(mask.shape) for name, mask in whole(network).items()}
+        return Deployed(network, cut_weights(lots, whole(network), weights), graph.keep(kept))
+
+    found = {"unpruned": cut(0, 0)}
+    for share in (0.1426, 0.4312, 0.6415):
+        found[f"edges -{share:.2%}"] = cut(share, 0)
+    for share in (0.4880, 0.9141, 0.9885):
+        found[f"weights -{share:.2%}"] = cut(0, share)
+    found["edges -43.12%, weights -91.41%"] = cut(0.4312, 0.9141)
+    for part in (2, 4):
+        narrow = slim(network, network.config.hidden // part)
+        found[f"width 1/{part}"] = Deployed(narrow, whole(narrow), graph)
+    return found
+
+
+def _print_costs(measured: Mapping[str, Measurement]) -> None:
+    base = measured["unpruned"]
+    floor = noise_floor(measured.values())
+    table = Table(box=None, padding=(0, 1))
+    for column in ("cut", "ms", "interval", "of unpruned", "interval of ratio", "verdict", "peak MB", "model MB"):
+        table.add_column(column, justify="left" if column == "cut" else "right")
+    for name, one in measured.items():
+        if not (one.usable and base.usable):
+            table.add_row(name, one.status, "; ".join(one.reasons))
+            continue
+        ratio = judge(_numbers(base), _numbers(one), floor if floor == floor else None)
+        table.add_row(
+            name,
+            f"{one.latency_ms:.4f}",
+            f"{one.interval_ms.low:.4f}–{one.interval_ms.high:.4f}",
+            f"{ratio.value:.3f}",
+            f"{ratio.interval.low:.3f}–{ratio.interval.high:.3f}",
+            ratio.verdict,
+            f"{one.peak_bytes / 1e6:.1f}",
+            f"{one.model_bytes / 1e6:.1f}",
+        )
+    Console(width=160).print(table)
+    print(f"noise floor {floor:.2%}")
+
+
+def _numbers(one: Measurement) -> tuple[float, float, float]:
+    return one.interval_ms.low, one.latency_ms, one.interval_ms.high
