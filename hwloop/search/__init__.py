@@ -2,27 +2,35 @@
 
 from hwloop.search import baselines as baselines  # registers the algorithms
 from hwloop.search.algorithms import list_algorithms, make_algorithm
+from hwloop.search.backlog import Limits
+from hwloop.search.cpus import available_cpus, worker_count
 from hwloop.search.driver import SearchResult, run_search
-from hwloop.search.evaluation import BatchEvaluator, ErrorResult, OneByOne
+from hwloop.search.evaluation import BatchEvaluator, ErrorOf, ErrorResult, OneByOne
+from hwloop.search.evaluators import open_evaluator
 from hwloop.search.front import choose, front_of, nondominated
 from hwloop.search.initial import initial_indices
 from hwloop.search.objectives import CostModel, Costs, Objective, get_objectives, list_objectives
 from hwloop.search.problem import PruningProblem, SearchSpace
 from hwloop.search.record import Evaluated, Fingerprint, Journal
+from hwloop.search.workers import LocalWorkers
 
 __all__ = [
     "BatchEvaluator",
     "CostModel",
     "Costs",
+    "ErrorOf",
     "ErrorResult",
     "Evaluated",
     "Fingerprint",
     "Journal",
+    "Limits",
+    "LocalWorkers",
     "Objective",
     "OneByOne",
     "PruningProblem",
     "SearchResult",
     "SearchSpace",
+    "available_cpus",
     "choose",
     "front_of",
     "get_objectives",
@@ -31,5 +39,7 @@ __all__ = [
     "list_objectives",
     "make_algorithm",
     "nondominated",
+    "open_evaluator",
     "run_search",
+    "worker_count",
 ]

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hwloop.errors import StudyError, UserError
+from hwloop.errors import EvaluationError, StudyError, UserError
 from hwloop.progress import Progress, Step
 from hwloop.pruning import Candidate
 from hwloop.search.algorithms import make_algorithm
-from hwloop.search.evaluation import BatchEvaluator
+from hwloop.search.evaluation import BatchEvaluator, ErrorResult
 from hwloop.search.front import front_of, hypervolume
 from hwloop.search.initial import initial_indices
 from hwloop.search.objectives import CostModel, Costs, Objective, get_objectives
@@ -115,12 +115,11 @@ def run_search(
             asked.evaluator.eval(problem, candidates)
             asked.tell(infills=candidates)
             assessor.check_generation()
-            values = np.array([evaluated.values for evaluated in assessor.order.values()])
-            volumes.append(hypervolume(values, assessor.reference))
+            volumes.append(hypervolume(assessor.values, assessor.reference))
     evaluated = tuple(assessor.order.values())
     return SearchResult(
         objectives=names,
-        front=front_of(evaluated),
+        front=front_of(each for each in evaluated if not each.failure),
         evaluated=evaluated,
         hypervolume=tuple(volumes),
         reference=tuple(map(float, assessor.reference)),
@@ -185,6 +184,11 @@ class _Assessor:
         ]
         return np.array(values)
 
+    @property
+    def values(self) -> FloatArray:
+        """(n, m) objective values of all candidates that could be evaluated."""
+        return np.array([each.values for each in self.order.values() if not each.failure], dtype=np.float64)
+
     def check_generation(self) -> None:
         """Refuse a journal whose candidates of this generation are not those that the algorithm asked for.
 
@@ -220,6 +224,8 @@ class _Assessor:
         return np.stack(columns, axis=1)
 
     def _check_replay(self, known: Evaluated, costs: FloatArray) -> None:
+        if known.failure:
+            return
         if known.generation != self.generation:
             raise StudyError(
                 f"the search journal holds {known.text} in generation {known.generation}, this search asks"
@@ -236,19 +242,31 @@ class _Assessor:
         batch = list(fresh)
         if not any(objective.expensive for objective in self._objectives):
             for candidate in batch:
-                self._keep(candidate, costs[fresh[candidate]], math.nan, 0.0)
+                self._keep(candidate, costs[fresh[candidate]], ErrorResult(0, math.nan, 0.0))
             return
+        failed: list[ErrorResult] = []
         for result in self._evaluator.evaluate(batch):
-            self._keep(batch[result.index], costs[fresh[batch[result.index]]], result.error, result.seconds)
+            if result.failure:
+                failed.append(result)
+            else:
+                self._keep(batch[result.index], costs[fresh[batch[result.index]]], result)
+        if failed and len(failed) == len(batch) and (len(batch) > 1 or not len(self.history)):
+            # It is not the candidates: none of this is written down, so that a later run tries them again.
+            raise EvaluationError(f"none of {len(batch)} candidates could be evaluated: {failed[-1].failure}")
+        for result in failed:
+            self._keep(batch[result.index], costs[fresh[batch[result.index]]], result)
 
-    def _keep(self, candidate: Candidate, costs: FloatArray, error: float, seconds: float) -> None:
-        values = tuple(
-            error if objective.expensive else float(value)
-            for objective, value in zip(self._objectives, costs, strict=True)
-        )
+    def _keep(self, candidate: Candidate, costs: FloatArray, result: ErrorResult) -> None:
         text = self._space.text(candidate)
+        if result.failure:
+            values = tuple(map(float, self.reference))
+        else:
+            values = tuple(
+                result.error if objective.expensive else float(value)
+                for objective, value in zip(self._objectives, costs, strict=True)
+            )
         if not all(map(math.isfinite, values)):
-            raise UserError(f"the error of {text} is {error}: the evaluator must give a finite number")
-        self.history.add(Evaluated(text, candidate, values, self.generation, seconds))
+            raise UserError(f"the error of {text} is {result.error}: the evaluator must give a finite number")
+        self.history.add(Evaluated(text, candidate, values, self.generation, result.seconds, result.failure))
         if self.step:
             self.step.advance(1, text)

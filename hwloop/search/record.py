@@ -41,6 +41,8 @@ class Evaluated:
         values: of the objectives, in the search's order; all minimised.
         generation: in which it was first asked for, from 0.
         seconds: that evaluating its error took; 0 when no error was asked for.
+        failure: why it could not be evaluated; its values are then those of the reference point, and it belongs to no
+            front.
     """
 
     text: str
@@ -48,6 +50,7 @@ class Evaluated:
     values: tuple[float, ...]
     generation: int
     seconds: float
+    failure: str = ""
 
     def to_record(self, names: Sequence[str]) -> dict[str, Any]:
         """The journal's record."""
@@ -59,6 +62,7 @@ class Evaluated:
             "objectives": dict(zip(names, self.values, strict=True)),
             "seconds": self.seconds,
             "generation": self.generation,
+            **({"failure": self.failure} if self.failure else {}),
         }
 
     @classmethod
@@ -77,6 +81,7 @@ class Evaluated:
                 values=tuple(float(record["objectives"][name]) for name in names),
                 generation=int(record["generation"]),
                 seconds=float(record["seconds"]),
+                failure=str(record.get("failure", "")),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise StudyError(f"the search journal holds a record that is no evaluation: {error!r}") from error

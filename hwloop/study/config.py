@@ -119,7 +119,7 @@ class PruningSection(_Section):
 
 
 class SearchSection(_Section):
-    """The algorithm, what it minimises and for how long."""
+    """The algorithm, what it minimises and for how long; and who evaluates, which changes nothing of the result."""
 
     algorithm: str = "nsga2"
     objectives: Annotated[list[str], Field(min_length=1)] = ["error", "latency_ms", "peak_memory_mb"]
@@ -127,6 +127,8 @@ class SearchSection(_Section):
     generations: Positive = 12
     measured: Positive = 8
     networks: Positive = 5
+    workers: Literal["auto"] | Positive = "auto"
+    dask: Annotated[str, Field(pattern=r"^[a-z]+://\S+$")] | None = None
 
 
 class StudyConfig(_Section):
@@ -145,13 +147,13 @@ class StudyConfig(_Section):
 
     @property
     def fingerprint(self) -> str:
-        """Hash of everything that decides what the study is; its place on disk is not part of it."""
+        """Hash of everything that decides what the study is; its place on disk and its workers are not part of it."""
         content = json.dumps(self.content(), sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
     def content(self) -> dict[str, Any]:
-        """The settings as plain data, without the place on disk."""
-        return self.model_dump(mode="json", exclude={"study": {"directory"}})
+        """The settings as plain data, without the place on disk and without who evaluates."""
+        return self.model_dump(mode="json", exclude={"study": {"directory"}, "search": {"workers", "dask"}})
 
 
 def load_config(path: Path) -> StudyConfig:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,17 @@ from hwloop.predictors import NetworkPredictor
 from hwloop.progress import Progress
 from hwloop.pruning import ErrorJudge
 from hwloop.runtimes import Runtime, get_runtime
-from hwloop.search import Evaluated, OneByOne, SearchResult, get_objectives, list_algorithms, run_search
+from hwloop.search import (
+    ErrorOf,
+    Evaluated,
+    SearchResult,
+    available_cpus,
+    get_objectives,
+    list_algorithms,
+    open_evaluator,
+    run_search,
+    worker_count,
+)
 from hwloop.study.base import Base, prepare_base
 from hwloop.study.config import StudyConfig, error_at, load_config
 from hwloop.study.device import plan_of
@@ -138,6 +149,14 @@ def _check_names(config: StudyConfig, path: Path) -> None:
             ("search", "algorithm"),
             f"there is no algorithm {config.search.algorithm!r}; known are {known}",
         )
+    try:
+        _workers(config)
+    except UserError as error:
+        raise error_at(path, ("search", "workers"), str(error)) from error
+    if config.search.dask is not None and find_spec("distributed") is None:
+        raise error_at(
+            path, ("search", "dask"), "needs dask: install it with `pip install 'hwloop[dask]'`, or leave it out"
+        )
 
 
 def _device(config: StudyConfig, path: Path) -> Device:
@@ -185,13 +204,17 @@ def _search(
         validation,
         recalibration_images=config.pruning.recalibration_images,
         seed=config.study.seed,
+        threads=1,  # here and in every worker: the result does not depend on who evaluates
     )
-    journal = Journal.open(study.path("search.ndjson"))
-    try:
+    workers = 1 if config.search.dask else _workers(config)
+    with (
+        Journal.open(study.path("search.ndjson")) as journal,
+        open_evaluator(ErrorOf(judge), workers, config.search.dask) as evaluator,
+    ):
         _tell_cut(study.path("search.ndjson"), journal.cut_bytes, progress)
         return run_search(
             moves.space,
-            OneByOne(lambda candidate: judge.error(candidate).error),
+            evaluator,
             predictor,
             config.search.objectives,
             algorithm=config.search.algorithm,
@@ -206,8 +229,16 @@ def _search(
                 "judge_dtype": judge.dtype,
             },
         )
-    finally:
-        journal.close()
+
+
+def _workers(config: StudyConfig) -> int:
+    """The number of local workers.
+
+    Raises:
+        UserError: more than there are CPUs.
+    """
+    asked = config.search.workers
+    return worker_count(None if asked == "auto" else asked, available_cpus())
 
 
 def _error(evaluated: Evaluated, objectives: Sequence[str]) -> float:
