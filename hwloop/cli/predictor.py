@@ -108,7 +108,7 @@ def explain(
     _, about = load_networks(networks or _beside(predictor, ".networks.json"))
     moves = _moves(about)
     chosen = moves.space.parse(candidate) if candidate else moves.space.base
-    found = taken_apart(NetworkPredictor.load(predictor, moves.scalable), chosen.widths)
+    found = taken_apart(NetworkPredictor.load(predictor, moves.scalable), chosen.widths, moves.space.remains(chosen))
     if as_json:
         typer.echo(json.dumps(found.to_dict(), indent=1, allow_nan=False))
     else:
@@ -141,7 +141,8 @@ def build_to_target(
     from hwloop.profiling import open_model
     from hwloop.profiling.model import TorchModel
     from hwloop.study.sampling import sample_candidates
-    from hwloop.study.space_campaign import TIMING, SpaceCampaign, open_space, save_networks
+    from hwloop.study.space import open_space
+    from hwloop.study.space_campaign import TIMING, SpaceCampaign, save_networks
 
     source = open_model(model, (), input_shape=shape_of(input_shape), classes=None)
     if not isinstance(source, TorchModel):
@@ -153,7 +154,7 @@ def build_to_target(
         bench = Bench(device, session, store, plan, progress)
         identity = bench.identify(output.with_suffix(".device.json"))
         fitting = runtime.for_device(identity.facts)
-        moves = open_space(source.module, source.input_shape, fitting.fusion, grain)
+        moves = open_space(source.module, source.input_shape, fitting.fusion, grain=grain)
         campaign = SpaceCampaign(moves, source.input_shape, fitting, bench, identity)
         found = campaign.run(spending)
         about = {
@@ -204,7 +205,7 @@ def _moves(about: dict[str, Any]) -> Moves:
     """The space that measured networks are of."""
     from hwloop.profiling.model import TorchModel
     from hwloop.runtimes import get_runtime
-    from hwloop.study.space_campaign import open_space
+    from hwloop.study.space import open_space
 
     try:
         channels, height, width = about["input"]
@@ -212,7 +213,7 @@ def _moves(about: dict[str, Any]) -> Moves:
         runtime, grain = str(about["runtime"]), int(about["grain"])
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"the file of measured networks does not name its model: {error}") from error
-    return open_space(source.module, source.input_shape, get_runtime(runtime).fusion, grain)
+    return open_space(source.module, source.input_shape, get_runtime(runtime).fusion, grain=grain)
 
 
 def _beside(predictor: Path, suffix: str) -> Path:

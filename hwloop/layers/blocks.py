@@ -182,6 +182,11 @@ class Variants:
         """The columns of the nodes of alternative number `number`."""
         return self._columns[number]
 
+    def removed_for(self, column: int) -> frozenset[str]:
+        """The blocks without which the node of a column is executed: those of its alternative."""
+        owners = zip(self.alternatives, self._columns, strict=True)
+        return next((each.removed for each, columns in owners if column in columns), frozenset())
+
     def _tensor(self, source: int) -> int:
         return len(self.network.input_shapes) + source if source >= 0 else -1 - source
 

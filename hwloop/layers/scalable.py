@@ -195,6 +195,10 @@ class ScalableNetwork:
         names = {node.name for node in network.nodes}
         return network.resized({name: width for name, width in wanted.items() if name in names})
 
+    def removed_for(self, column: int) -> frozenset[str]:
+        """Names of the blocks that must all be left out before `nodes[column]` is executed; none for most nodes."""
+        return self._variants.removed_for(column)
+
     def _tensor_rows(self, columns: int) -> IntArray:
         """Widths of every tensor as affine forms, also of those that only alternatives make."""
         rows = np.zeros((self._variants.count, columns), np.int64)

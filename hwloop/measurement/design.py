@@ -1,8 +1,9 @@
 """Which layers a campaign measures: a small grid of widths for every layer that a pruning space can produce.
 
-A layer of a pruned network differs from the base's in its input and output widths only. Each of these two axes is
-measured at a few levels, evenly spread from the narrowest to the widest, and all their combinations: a full grid,
-which the table can interpolate.
+A layer of a pruned network differs from the base's in its input and output widths only; where blocks may be removed,
+there are also the layers that are executed in the place of others then. Each of the two axes is measured at a few
+levels, evenly spread from the narrowest to the widest, and all their combinations: a full grid, which the table can
+interpolate.
 """
 
 from __future__ import annotations
@@ -33,13 +34,16 @@ def layer_design(scalable: ScalableNetwork, levels: Sequence[Sequence[int]], per
         per_axis: how many widths are measured per axis of a layer, at least 2.
 
     Returns:
-        Distinct supported layers, in the order of the network; views (which do no work) are left out.
+        Distinct supported layers, in the order of the network, then those that only networks without some block
+        execute; views (which do no work) are left out.
     """
     base = np.asarray(scalable.base_widths)
     chosen = [spread(group, per_axis) for group in levels]
     depends_in, depends_out = _dependencies(scalable, levels)
     designed: dict[str, Layer] = {}
-    for index in range(depends_in.shape[1]):
+    for index, node in enumerate(scalable.nodes):
+        removed = scalable.removed_for(index)
+        remains = [block.name not in removed for block in scalable.blocks]
         first = np.flatnonzero(depends_in[:, index])
         second = np.flatnonzero(depends_out[:, index] & ~depends_in[:, index])
         axes = [[(groups, step) for step in range(per_axis)] for groups in (first, second) if groups.size]
@@ -49,7 +53,8 @@ def layer_design(scalable: ScalableNetwork, levels: Sequence[Sequence[int]], per
                 for group in groups:
                     options = chosen[group]
                     widths[group] = options[min(step, len(options) - 1)]
-            layer = scalable.at(widths.tolist()).nodes[index].layer
+            network = scalable.at(widths.tolist(), remains)
+            layer = next(each.layer for each in network.nodes if each.name == node.name)
             if layer.supported and not OPS[layer.op].view:
                 designed.setdefault(layer.key, layer)
     return list(designed.values())

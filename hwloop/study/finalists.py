@@ -69,7 +69,7 @@ def measure_front(
     chosen = choose(front, config.search.measured)
     subjects = [Subject(e.text, artifact_of(runtime, base, moves, e.candidate)) for e in chosen]
     measurements = bench.measure(subjects, "front on the device")
-    predicted = predictor.predict(np.array([e.candidate.widths for e in chosen])).latency_ms
+    predicted = predictor.predict(*moves.space.arrays([e.candidate for e in chosen])).latency_ms
     found = [
         (e, float(ms), measurements[e.text])
         for e, ms in zip(chosen, predicted, strict=True)
@@ -164,9 +164,9 @@ def judge_shipped(
     processes = max(FINAL_PROCESSES, config.measurement.processes)
     subjects = [Subject(name, runtime.onnx(model, name)) for name, model in models.items()]
     measured = bench.measure(subjects, "exported networks", processes)
-    widths = np.array([by_name[name].widths for name in models])
-    predicted = predictor.predict(widths)
-    macs = moves.scalable.macs(widths)
+    widths, remains = moves.space.arrays([by_name[name] for name in models])
+    predicted = predictor.predict(widths, remains)
+    macs = moves.scalable.macs(widths, remains)
     return [
         NetworkResult(
             name=name,

@@ -96,17 +96,21 @@ def fit_predictor(
     share = calibrating / (calibrating + config.table.holdout_networks)
     split = min(calibrating, max(2, round(len(pairs) * share)))
     fitted, held = pairs[:split], pairs[split:]
-    predictor = NetworkPredictor(moves.scalable, table).fit(*_arrays(fitted))
-    report = evaluate(predictor, *_arrays(held), noise_floor=noise_floor(list(measured.values()))).to_dict()
+    (widths, remains), latencies, peaks = _arrays(moves.space, fitted)
+    predictor = NetworkPredictor(moves.scalable, table).fit(widths, latencies, peaks, blocks=remains)
+    (widths, remains), latencies, peaks = _arrays(moves.space, held)
+    floor = noise_floor(list(measured.values()))
+    report = evaluate(predictor, widths, latencies, peaks, blocks=remains, noise_floor=floor).to_dict()
     networks = _holdout(predictor, moves.space, held)
     predictor.save(study.path("predictor.json"))
     study.write_json("holdout.json", {"report": report, "networks": [asdict(one) for one in networks]})
     return Judged(predictor, networks, report)
 
 
-def _arrays(pairs: Sequence[tuple[Candidate, Measurement]]) -> tuple[Any, Any, Any]:
+def _arrays(space: PruningSpace, pairs: Sequence[tuple[Candidate, Measurement]]) -> tuple[Any, Any, Any]:
+    """The widths and blocks, the latencies in ms and the peak bytes of measured candidates."""
     return (
-        np.array([c.widths for c, _ in pairs]),
+        space.arrays([c for c, _ in pairs]),
         np.array([m.latency_ms for _, m in pairs]),
         np.array([float(m.peak_bytes) for _, m in pairs]),
     )
@@ -115,7 +119,7 @@ def _arrays(pairs: Sequence[tuple[Candidate, Measurement]]) -> tuple[Any, Any, A
 def _holdout(
     predictor: NetworkPredictor, space: PruningSpace, pairs: Sequence[tuple[Candidate, Measurement]]
 ) -> tuple[Holdout, ...]:
-    predicted = predictor.predict(np.array([c.widths for c, _ in pairs]))
+    predicted = predictor.predict(*space.arrays([candidate for candidate, _ in pairs]))
     return tuple(
         Holdout(
             text=space.text(candidate),

@@ -8,12 +8,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from torch import nn
 
 from hwloop.errors import DataError, ModelError
-from hwloop.extraction import FusionRules, export_onnx, network_from_torch
+from hwloop.extraction import export_onnx
 from hwloop.files import write_atomic
-from hwloop.layers import Layer, ScalableNetwork
+from hwloop.layers import Layer
 from hwloop.measurement import (
     USABLE,
     Bench,
@@ -36,13 +35,11 @@ from hwloop.predictors import (
     evaluate,
     near_front,
 )
-from hwloop.pruning import Candidate, PruningSpace, plan_surgery, pruning_space
+from hwloop.pruning import Candidate, PruningSpace
 from hwloop.runtimes import Artifact, Runtime
 from hwloop.study.sampling import sample_candidates
 from hwloop.study.space import Moves
 from hwloop.tables import LatencyTable, measure_layers
-
-MINIMUM_FRACTION = 0.125
 
 #: Short trials: a campaign of hundreds has to fit ten minutes, and the predictor averages over many.
 TIMING = TimingProtocol(warmup_s=0.05, min_s=0.1, max_s=0.5, target_relative_interval=0.02)
@@ -109,14 +106,6 @@ class SpaceTable:
     curve: tuple[CurvePoint, ...]
 
 
-def open_space(module: nn.Module, input_shape: tuple[int, int, int], rules: FusionRules, grain: int) -> Moves:
-    """The pruning space of a network's widths, with the surgery and the layers that follow it."""
-    space = pruning_space(module, input_shape, grain=grain, minimum_fraction=MINIMUM_FRACTION).without_blocks()
-    surgery = plan_surgery(module, space)
-    network = network_from_torch(module, input_shape, rules=rules)
-    return Moves(space, surgery, network, ScalableNetwork(network, [group.roots for group in space.groups]))
-
-
 @dataclass
 class SpaceCampaign:
     """Measures layers and networks of one space on one device.
@@ -167,14 +156,14 @@ class SpaceCampaign:
         """
         designed = self._first_layers(int(START_SHARE * spending.layers))
         drawn = sample_candidates(self.moves.space, max(4, round(DRAWN_SHARE * spending.networks)), self.seed)
-        pool = self._pool()
+        sampled = sample_candidates(self.moves.space, POOL, self.seed + 1)
         state = _State(spending, {layer.key: layer for layer in designed}, {}, set())
         state.candidates = {self.moves.space.text(candidate): candidate for candidate in drawn}
         state.drawn = set(state.candidates)
         curve = sample_adaptively(
             [*state.layers, *state.candidates],
             lambda names: self._measure(names, state),
-            lambda: self._decide(state, pool),
+            lambda: self._decide(state, sampled),
             Limits(spending.layers + spending.networks, spending.seconds, spending.error),
             self.bench.store,
         )
@@ -199,10 +188,6 @@ class SpaceCampaign:
         # Even two widths per axis are too many: an even share of them, the rest is the roofline's.
         return [designed[i] for i in np.linspace(0, len(designed) - 1, max(most, 1)).round().astype(int)]
 
-    def _pool(self) -> Pool:
-        drawn = sample_candidates(self.moves.space, POOL, self.seed + 1)
-        return Pool(self.moves.space.arrays(drawn)[0])
-
     def _measure(self, names: Sequence[str], state: _State) -> None:
         layers = [state.layers[name] for name in names if name in state.layers]
         if layers:
@@ -217,16 +202,18 @@ class SpaceCampaign:
             found_networks = self.measure_networks(networks, f"{len(networks)} networks", drawn=is_drawn)
             self.networks |= {one.text: one for one in found_networks}
 
-    def _decide(self, state: _State, pool: Pool) -> Step:
+    def _decide(self, state: _State, sampled: Sequence[Candidate]) -> Step:
+        pool = Pool(*self.moves.space.arrays(sampled))
         predictor = self.fitted(self.table, tuple(self.networks.values()))
         prediction = predictor.predict(pool.widths, pool.blocks)
         quality = self.moves.scalable.macs(pool.widths, pool.blocks).astype(np.float64)
         near = near_front(prediction.latency_ms, quality, POOL_NEAR)
         # Half of those that matter are near the front, half anywhere: a search comes from everywhere.
         others = np.setdiff1d(np.arange(len(pool.widths)), near)[:POOL_NEAR]
-        looked_at = pool[np.concatenate([near, others])]
+        asked = np.concatenate([near, others])
+        looked_at = pool[asked]
         half = (prediction.high_ms - prediction.low_ms) / (2 * prediction.latency_ms)
-        error = float(np.median(half[np.concatenate([near, others])]))
+        error = float(np.median(half[asked]))
         room = state.spending.layers - len(state.layers)
         layers = choose_layers(predictor, looked_at, min(ROUND_LAYERS, room), state.layers) if room > 0 else []
         added = {layer.key: layer for layer in layers}
@@ -236,7 +223,7 @@ class SpaceCampaign:
         if spare > 0:
             # Without layers left to measure, nothing is left to wait for.
             count = min(spare, ROUND_NETWORKS if layers else spare)
-            candidates = [self.moves.space.candidate(row) for row in looked_at.widths.tolist()]
+            candidates = [sampled[at] for at in asked.tolist()]
             texts = [self.moves.space.text(candidate) for candidate in candidates]
             known = np.array([text in state.candidates for text in texts])
             for position in choose_networks(predictor, looked_at, count, known):
@@ -267,10 +254,12 @@ def fit_networks(
     usable = [one for one in networks if one.status in USABLE]
     if len(usable) < 2:
         raise ModelError(f"only {len(usable)} of {len(networks)} networks could be measured; a predictor needs two")
+    widths, remains = space.arrays([space.parse(one.text) for one in usable])
     return predictor.fit(
-        space.arrays([space.parse(one.text) for one in usable])[0],
+        widths,
         [one.latency_ms for one in usable],
         [one.peak_bytes for one in usable],
+        blocks=remains,
         calibrating=[one.drawn for one in usable],
     )
 
@@ -280,13 +269,14 @@ def evaluate_networks(
 ) -> PredictorReport:
     """Compare a predictor with measured networks of a space that it was not fitted on; raises as `evaluate`."""
     usable = [one for one in networks if one.status in USABLE]
-    widths, _ = space.arrays([space.parse(one.text) for one in usable])
+    widths, remains = space.arrays([space.parse(one.text) for one in usable])
     peaks = [one.peak_bytes for one in usable]
     return evaluate(
         predictor,
         widths,
         [one.latency_ms for one in usable],
         peaks if all(peaks) else None,
+        blocks=remains,
         noise_floor=noise_floor,
     )
 

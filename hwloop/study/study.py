@@ -114,7 +114,10 @@ def _run(
             f"with a grain of {grain.grain} only {moves.space.size} candidates are left, nothing to search;"
             " set pruning.grain to a smaller number"
         )
-    progress.say(f"pruning space: {len(moves.space.groups)} groups, {moves.space.size:.3g} candidates")
+    progress.say(
+        f"pruning space: {len(moves.space.groups)} groups, {len(moves.space.blocks)} removable blocks,"
+        f" {moves.space.size:.3g} candidates"
+    )
     table = tabulate(moves, config.table, runtime, bench, study)
     judged = fit_predictor(config, base, moves, table, runtime, bench, study, progress)
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from tests.benchmarks.spaces import Measured, _latencies, _parse, _widths, measure_space
+from tests.benchmarks.spaces import Measured, _parse, arrays, latencies, measure_space
 
 FloatArray = NDArray[np.float64]
 
@@ -34,9 +34,9 @@ def main(arguments: Sequence[str] = ()) -> None:
 
 def _line(measured: Measured) -> str:
     moves = measured.campaign.moves
-    widths, truth = _widths(moves.space, measured.truth), _latencies(measured.truth)
-    predicted = measured.found.predictor.predict(widths).latency_ms
-    quality = moves.scalable.macs(widths).astype(np.float64)
+    asked, truth = arrays(moves.space, measured.truth), latencies(measured.truth)
+    predicted = measured.found.predictor.predict(*asked).latency_ms
+    quality = moves.scalable.macs(*asked).astype(np.float64)
     lost = regrets(predicted, truth, quality)
     own, best = (_hypervolume(found, truth, quality) for found in (predicted, truth))
     return (

@@ -17,6 +17,7 @@ from hwloop.tables import LatencyTable, geometry
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
 
 
 class NetAdaptGrid:
@@ -27,18 +28,19 @@ class NetAdaptGrid:
         self._costs = table.costs(scalable.layers, 1)
         self._curves: dict[str, object] = {}
 
-    def predict(self, widths: IntArray) -> FloatArray:
+    def predict(self, widths: IntArray, blocks: BoolArray) -> FloatArray:
         """(n,) latencies in ms; layers that were not measured count 0."""
         inputs, outputs = self._scalable.channels(widths)
+        executed = self._scalable.present(blocks)
         total = np.zeros(len(widths))
         for index, layer in enumerate(self._scalable.layers):
             points = self._costs.points.get(geometry(layer))
-            if not points or not self._scalable.present()[0, index]:
+            if not points:
                 continue
             tied = is_tied(layer)
             at = np.array([[p.inputs] if tied else [p.inputs, p.outputs] for p in points], dtype=float)
             asked = inputs[:, [index]] if tied else np.stack([inputs[:, index], outputs[:, index]], axis=1)
-            total += _rbf(at, np.array([p.latency_ms for p in points]), asked.astype(float))
+            total += executed[:, index] * _rbf(at, np.array([p.latency_ms for p in points]), asked.astype(float))
         return total
 
 
@@ -88,15 +90,15 @@ class LayerForest:
             for name, rows in grouped.items()
         }
 
-    def predict(self, widths: IntArray) -> FloatArray:
+    def predict(self, widths: IntArray, blocks: BoolArray) -> FloatArray:
         """(n,) latencies in ms; kinds of layers that were not measured count 0."""
         inputs, outputs = self._scalable.channels(widths)
         total = np.zeros(len(widths))
-        executed = self._scalable.present()[0]
+        executed = self._scalable.present(blocks)
         for index, layer in enumerate(self._scalable.layers):
             forest = self._forests.get(family(layer))
-            if forest is not None and executed[index] and not OPS[layer.op].view:
-                total += forest.predict(_shape(layer, inputs[:, index], outputs[:, index]))
+            if forest is not None and not OPS[layer.op].view:
+                total += executed[:, index] * forest.predict(_shape(layer, inputs[:, index], outputs[:, index]))
         return total
 
 

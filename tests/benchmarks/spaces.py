@@ -4,10 +4,11 @@ python -m tests.benchmarks spaces --folder DIR [--spaces resnet20,…] [--runtim
                                   [--layers 400] [--networks 30] [--minutes 10] [--grain 8] [--seeds 5] [--json FILE]
 
 Measures what is not in DIR yet, so it can be stopped and run again: layers and networks of the campaign (adaptive
-sampling within the limits), then the held-out networks, which are the truth and count to nobody's measurements. Then
-prints, for each space and runtime and over the seeds of the split, the errors of hwloop's predictor and of its rivals,
-each with the number of measurements that it used, beside the noise floor. The last table leaves each network family
-out: its layers are measured, but its correction was learned on the networks of the other spaces.
+sampling within the limits), then the held-out networks, which are the truth and count to nobody's measurements; all
+have random widths and lack random residual blocks. Then prints, for each space and runtime and over the seeds of the
+split, the errors of hwloop's predictor and of its rivals, each with the number of measurements that it used, beside the
+noise floor. The last table leaves each network family out: its layers are measured, but its correction was learned on
+the networks of the other spaces.
 """
 
 from __future__ import annotations
@@ -34,9 +35,11 @@ from hwloop.models import build_model, model_defaults, settle
 from hwloop.predictors import NetworkPredictor, NetworkTerms, evaluate, fit_correction
 from hwloop.predictors.layer_features import family
 from hwloop.predictors.report import Errors
+from hwloop.pruning import PruningSpace
 from hwloop.runtimes import get_runtime
 from hwloop.study.sampling import sample_candidates
-from hwloop.study.space_campaign import TIMING, MeasuredNetwork, SpaceCampaign, SpaceTable, Spending, open_space
+from hwloop.study.space import open_space
+from hwloop.study.space_campaign import TIMING, MeasuredNetwork, SpaceCampaign, SpaceTable, Spending
 from tests.benchmarks.rivals import FlopsLine, LayerForest, NetAdaptGrid
 
 SPACES = ("resnet20", "resnet56", "vgg16_bn", "mobilenet_v2")
@@ -106,12 +109,13 @@ def measure_space(name: str, runtime_name: str, given: argparse.Namespace, conso
         bench = Bench(device, session, store, plan, Display(console))
         identity = bench.identify(folder / "device.json")
         runtime = get_runtime(runtime_name).for_device(identity.facts)
-        moves = open_space(module.eval(), shape, runtime.fusion, given.grain)
+        moves = open_space(module.eval(), shape, runtime.fusion, grain=given.grain)
         campaign = SpaceCampaign(moves, shape, runtime, bench, identity)
         began = time.monotonic()
         found = campaign.run(Spending(given.layers, given.networks, 60 * given.minutes))
         console.print(
-            f"{name} in {runtime_name}: {len(moves.space.groups)} widths, {len(found.table)} layers and"
+            f"{name} in {runtime_name}: {len(moves.space.groups)} widths, {len(moves.space.blocks)} blocks,"
+            f" {len(found.table)} layers and"
             f" {len(found.networks)} networks, {found.curve[-1].seconds:.0f} s of measuring"
             f" ({time.monotonic() - began:.0f} s in this run, decisions included)"
         )
@@ -153,19 +157,20 @@ def _report(one: Measured, seeds: int, console: Console) -> list[dict[str, Any]]
         began = time.perf_counter()
         predictor = one.campaign.fitted(one.found.table, fitted)
         fit_seconds.append(time.perf_counter() - began)
-        widths, truth = _widths(space, held), _latencies(held)
-        report = evaluate(predictor, widths, truth, [n.peak_bytes for n in held], noise_floor=one.floor)
+        asked, truth = arrays(space, held), latencies(held)
+        peaks = [n.peak_bytes for n in held]
+        report = evaluate(predictor, asked[0], truth, peaks, blocks=asked[1], noise_floor=one.floor)
         reports.append(report)
-        macs, line = scalable.macs(widths).astype(float), scalable.macs(_widths(space, fitted)).astype(float)
+        macs, line = (scalable.macs(*arrays(space, networks)).astype(float) for networks in (held, fitted))
         answers = {
             f"hwloop ({layers} layers + {len(fitted)} networks)": report.latency,
             f"bare sum of hwloop's layers ({layers} layers)": report.sum_of_layers,
             f"NetAdapt grid ({layers} layers)": Errors.of(
-                NetAdaptGrid(scalable, one.found.table).predict(widths), truth
+                NetAdaptGrid(scalable, one.found.table).predict(*asked), truth
             ),
-            f"FLOPs line ({len(fitted)} networks)": Errors.of(FlopsLine(line, _latencies(fitted)).predict(macs), truth),
+            f"FLOPs line ({len(fitted)} networks)": Errors.of(FlopsLine(line, latencies(fitted)).predict(macs), truth),
             f"forest of layers ({layers} layers)": Errors.of(
-                LayerForest(scalable, one.found.table, seed).predict(widths), truth
+                LayerForest(scalable, one.found.table, seed).predict(*asked), truth
             ),
         }
         for who, errors in answers.items():
@@ -225,20 +230,21 @@ def _by_family(one: Measured, networks: Sequence[MeasuredNetwork]) -> tuple[Netw
     """Terms whose layers are added up by kind, which mean the same in every space."""
     usable = [n for n in networks if n.status in USABLE]
     predictor = NetworkPredictor(one.campaign.moves.scalable, one.found.table)
-    widths = _widths(one.campaign.moves.space, usable)
-    sums = predictor.sums(widths).terms
-    latency, _, _ = predictor.layer_values(widths)
+    asked = arrays(one.campaign.moves.space, usable)
+    sums = predictor.sums(*asked).terms
+    latency, _, _ = predictor.layer_values(*asked)
     kinds = np.array([FAMILIES.index(family(layer)) for layer in one.campaign.moves.scalable.layers])
     grouped = np.stack([latency[:, kinds == kind].sum(axis=1) for kind in range(len(FAMILIES))], axis=1)
-    return NetworkTerms(sums.sums_ms, sums.parts, grouped), _latencies(usable)
+    return NetworkTerms(sums.sums_ms, sums.parts, grouped), latencies(usable)
 
 
-def _widths(space: Any, networks: Sequence[MeasuredNetwork]) -> NDArray[np.int64]:
-    widths: NDArray[np.int64] = space.arrays([space.parse(one.text) for one in networks])[0]
-    return widths
+def arrays(space: PruningSpace, networks: Sequence[MeasuredNetwork]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The (n, G) widths and the (n, B) flags of the blocks that remain."""
+    return space.arrays([space.parse(one.text) for one in networks])
 
 
-def _latencies(networks: Sequence[MeasuredNetwork]) -> FloatArray:
+def latencies(networks: Sequence[MeasuredNetwork]) -> FloatArray:
+    """(n,) measured, in ms."""
     return np.array([one.latency_ms for one in networks])
 
 

@@ -19,20 +19,20 @@ GRAIN = 4
 
 
 def networks(number: int) -> list[Subject]:
-    """`number` networks with random widths, exported as ONNX."""
+    """`number` networks with random widths and blocks, exported as ONNX."""
     runtime = get_runtime("onnxruntime")
     prepared = []
     for name, shape in SOURCES:
         module = build_model(name, num_classes=10, in_channels=shape[0]).eval()
         space = pruning_space(module, shape, grain=GRAIN)
-        prepared.append((name, shape, plan_surgery(module, space), iter(sample_candidates(space, number, 1))))
+        prepared.append((name, shape, space, plan_surgery(module, space), iter(sample_candidates(space, number, 1))))
     found: dict[str, Subject] = {}
     for turn in count():
-        name, shape, surgery, candidates = prepared[turn % len(prepared)]
-        widths = next(candidates, None)
-        if widths is not None:
-            key = f"{name}-{shape[-1]} {'.'.join(map(str, widths))}"
-            found[key] = Subject(key, runtime.onnx(export_onnx(surgery.apply(widths), shape, fold=True), key))
+        name, shape, space, surgery, candidates = prepared[turn % len(prepared)]
+        candidate = next(candidates, None)
+        if candidate is not None:
+            key = f"{name}-{shape[-1]} {space.text(candidate)}"
+            found[key] = Subject(key, runtime.onnx(export_onnx(surgery.apply(candidate), shape, fold=True), key))
         if len(found) == number or turn > 20 * number:
             return list(found.values())
     raise AssertionError

@@ -14,10 +14,15 @@ import torch
 
 from hwloop.datasets import DataConfig, load_images
 from hwloop.errors import StudyError
+from hwloop.extraction import network_from_onnx
+from hwloop.layers.ops import OPS
 from hwloop.models import build_model, load_weights
+from hwloop.predictors import NetworkPredictor
 from hwloop.progress import Silent
 from hwloop.pruning import PruningSpace, rebuild
+from hwloop.runtimes import get_runtime
 from hwloop.study import load_config, run_study
+from hwloop.study.space import open_space
 from hwloop.tables import LatencyTable
 from hwloop_agent.journal import read_records
 from tests.study.killing import TINY, finish, write_study
@@ -158,6 +163,50 @@ def test_another_study_is_not_written_over(finished: Finished, tmp_path: Path) -
 def test_the_settings_of_the_result_are_those_of_the_file(finished: Finished) -> None:
     kept = json.loads((finished[0].parent / "study" / "study.json").read_text())
     assert kept["settings"] == load_config(finished[0]).content()
+
+
+@pytest.mark.slow
+def test_a_front_member_without_blocks_is_predicted_measured_and_exported_as_what_it_is(tmp_path: Path) -> None:
+    # Widths keep all their channels, so that whatever is chosen beside the base lacks some of the three blocks.
+    text = TINY.replace("grain = 8", "grain = 8\nminimum_fraction = 1.0").replace("generations = 5", "generations = 1")
+    # With the work as an objective the smallest is never dominated, however the device may disturb latencies.
+    chosen = 'objectives = ["error", "latency_ms", "macs"]\nmeasured = 8\nnetworks = 1'
+    text = text.replace("measured = 4\nnetworks = 2", chosen)
+    text = text.replace("[finetune]\nepochs = 1", "[finetune]\nepochs = 0")
+    result = finish(write_study(tmp_path, text), tmp_path / "home")
+    folder = tmp_path / "study"
+    base, smaller = result["networks"]
+    removed = [part for part in smaller["candidate"].split() if part.startswith("-")]
+    assert 0 < len(removed) <= 3
+    assert smaller["measured_low_ms"] <= smaller["measured_ms"] <= smaller["measured_high_ms"]
+    assert all(" -layer" in each["text"] for each in json.loads((folder / "holdout.json").read_text())["networks"])
+
+    # The file is the base without these blocks.
+    module = build_model("resnet8", num_classes=10, in_channels=1, arguments={"shortcut": "projection"})
+    load_weights(module, folder / "base.pt")
+    known = json.loads((folder / "space.json").read_text())
+    space = PruningSpace.from_record(known["space"])
+    rebuilt = rebuild(module, space, known["order"], smaller["candidate"]).eval()
+    path = folder / "models" / f"{smaller['name']}.onnx"
+    convolutions = sum(node.op_type == "Conv" for node in onnx.load(path).graph.node)
+    assert convolutions == 1 + 2 * (3 - len(removed)) + 2  # stem, branches, the two projections
+    images = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    found = onnxruntime.InferenceSession(path).run(None, {"input": images.numpy()})[0]
+    with torch.inference_mode():
+        np.testing.assert_allclose(found, rebuilt(images).numpy(), atol=1e-4)
+
+    # Its layers were measured, and it is predicted as what it is.
+    rules = get_runtime("onnxruntime").fusion
+    layers = network_from_onnx(path.read_bytes(), rules=rules)
+    assert (smaller["macs"], smaller["parameters"]) == (layers.macs, layers.parameters)
+    measured = {row.key for row in LatencyTable.load(folder / "table.parquet").rows}
+    assert {layer.key for layer in layers.layers if not OPS[layer.op].view} <= measured
+    scalable = open_space(module.eval(), (1, 8, 8), rules, grain=8, minimum_fraction=1.0).scalable
+    predictor = NetworkPredictor.load(folder / "predictor.json", scalable)
+    predicted = predictor.predict(*space.arrays([space.parse(smaller["candidate"])]), strict=True)
+    assert float(predicted.latency_ms[0]) == pytest.approx(smaller["predicted_ms"])
+    assert int(predicted.peak_bytes[0]) == smaller["predicted_peak_bytes"]
+    assert smaller["predicted_peak_bytes"] <= base["predicted_peak_bytes"]
 
 
 @pytest.mark.slow
