@@ -7,7 +7,8 @@ of a subject are made on one device, so that differences between devices do not 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -40,16 +41,23 @@ class Farm:
     Args:
         stations: by the device's name.
         progress: is told about subjects, and about devices that are set aside.
+        clock: seconds, monotonic; says which device is a straggler.
 
     Raises:
         UserError: there is no device.
     """
 
-    def __init__(self, stations: Mapping[str, Station], progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        stations: Mapping[str, Station],
+        progress: Progress | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         if not stations:
             raise UserError("a farm needs at least one device")
         self._stations = dict(stations)
         self._progress = progress or Silent()
+        self._clock = clock
         self._changed = threading.Condition()
         self._run: _Run | None = None
         self._bugs: list[BaseException] = []
@@ -131,9 +139,9 @@ class Farm:
     def _wait_for_work(self, name: str) -> tuple[_Run, tuple[str, ...]] | None:
         with self._changed:
             while not self._is_closing:
-                if self._run is not None and (keys := self._run.sharing.take(name)):
+                if self._run is not None and (keys := self._run.sharing.take(name, self._clock())):
                     return self._run, keys
-                self._changed.wait()
+                self._changed.wait(POLL_S)  # what another device is at may have become overdue
             return None
 
     def _note_results(self, run: _Run, name: str, measured: Mapping[str, Measurement]) -> None:
@@ -142,7 +150,7 @@ class Farm:
                 if run.sharing.result(name, key, usable=measurement.usable):
                     run.measured[key] = measurement
                     run.step.advance(1, f"{key} on {name}")
-            run.sharing.ended(name)
+            run.sharing.ended(name, self._clock())
             self._changed.notify_all()
 
     def _note_loss(self, run: _Run, name: str, error: HwloopError | OSError) -> None:

@@ -1,13 +1,16 @@
-"""Which device of a farm measures what: pure bookkeeping, no threads and no clock.
+"""Which device of a farm measures what: pure bookkeeping, no threads, and the time is passed in.
 
 A subject that a device has begun is finished there. The others are handed out in shares that shrink as the work runs
-out, so that no device holds much when the rest are done. When nothing waits any more, an idle device measures a copy of
-what others are still at: a straggler then delays nobody. A subject that one device could not measure is tried on a
-second one before its failure is believed; a device that is proved wrong that way, or that is lost, collects strikes.
+out, so that no device holds much when the rest are done. When nothing waits any more, an idle device measures a copy
+of what another one has been at for much longer than is usual: a straggler then delays nobody. A subject that one
+device could not measure is tried on a second one before its failure is believed; a device that is proved wrong that
+way, or that is lost, collects strikes.
 """
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -15,6 +18,9 @@ STRIKES = 2
 """So many in a row, and a device is quarantined."""
 
 LARGEST_SHARE = 8
+
+COPY_AFTER = 1.5
+"""A subject is copied when a device has been at it for so many times the median duration."""
 
 OPINIONS = 2
 """A subject counts as impossible to measure when so many devices could not."""
@@ -37,6 +43,8 @@ class Sharing:
     quarantined: dict[str, str] = field(init=False, default_factory=dict)
     _own: dict[str, list[str]] = field(init=False)
     _busy: dict[str, tuple[str, ...]] = field(init=False, default_factory=dict)
+    _since: dict[str, float] = field(init=False, default_factory=dict)
+    _durations: list[float] = field(init=False, default_factory=list)
     _strikes: dict[str, int] = field(init=False, default_factory=dict)
     _failed_on: dict[str, list[str]] = field(init=False, default_factory=dict)
     _total: int = field(init=False)
@@ -60,13 +68,14 @@ class Sharing:
         """Whether no device is left for what is not finished."""
         return not self.is_done and len(self.quarantined) == len(self.devices)
 
-    def take(self, device: str) -> tuple[str, ...]:
-        """What a device measures next; nothing when it is quarantined, or there is nothing for it now."""
+    def take(self, device: str, now: float) -> tuple[str, ...]:
+        """What a device measures next; nothing when it is quarantined, or there is nothing for it at this time."""
         if device in self.quarantined or device in self._busy:
             return ()
-        share = self._own[device] or self._from_waiting(device) or self._copy_for(device)
-        self._own[device] = []
+        share = self._own[device] or self._from_waiting(device) or self._copy_for(device, now)
         if share:
+            self._since[device] = math.inf if self._own[device] else now  # begun ones take any part of the usual time
+            self._own[device] = []
             self._busy[device] = tuple(share)
         return tuple(share)
 
@@ -92,9 +101,11 @@ class Sharing:
         self.finished[key] = device
         return True
 
-    def ended(self, device: str) -> None:
+    def ended(self, device: str, now: float) -> None:
         """A device is through with its share."""
-        self._busy.pop(device, None)
+        share = self._busy.pop(device, ())
+        if share and math.isfinite(self._since[device]):
+            self._durations += [(now - self._since[device]) / len(share)] * len(share)
 
     def lost(self, device: str, reason: str, *, for_good: bool = False) -> None:
         """A device failed: others take its share, or it does so itself when its turn comes again."""
@@ -121,12 +132,18 @@ class Sharing:
             self.waiting.remove(key)
         return share
 
-    def _copy_for(self, device: str) -> list[str]:
-        """One subject that has been with another device longest and that nobody else measures."""
-        held = [key for keys in self._busy.values() for key in keys if key not in self.finished]
-        for key in held:  # devices in the order in which they took their shares
-            if held.count(key) == 1 and device not in self._failed_on.get(key, ()):
-                return [key]
+    def _copy_for(self, device: str, now: float) -> list[str]:
+        """One subject that has been with another device for too long and that nobody else measures."""
+        if not self._durations:
+            return []
+        usual = statistics.median(self._durations)
+        held = [key for keys in self._busy.values() for key in keys]
+        for other, keys in self._busy.items():  # in the order in which they took their shares
+            if now - self._since[other] <= COPY_AFTER * usual * len(keys):
+                continue
+            for key in keys:
+                if key not in self.finished and held.count(key) == 1 and device not in self._failed_on.get(key, ()):
+                    return [key]
         return []
 
     def _may_try(self, device: str, key: str) -> bool:

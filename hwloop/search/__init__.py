@@ -3,11 +3,14 @@
 from hwloop.search import baselines as baselines  # registers the algorithms
 from hwloop.search.algorithms import list_algorithms, make_algorithm
 from hwloop.search.backlog import Limits
+from hwloop.search.cache import Cached
+from hwloop.search.constraints import Constraint, parse_constraints
 from hwloop.search.cpus import available_cpus, worker_count
 from hwloop.search.driver import SearchResult, run_search
 from hwloop.search.evaluation import BatchEvaluator, ErrorOf, ErrorResult, OneByOne
 from hwloop.search.evaluators import open_evaluator
 from hwloop.search.front import choose, front_of, nondominated
+from hwloop.search.hardware import HardwareLoop, Measured, Probe, Prober
 from hwloop.search.initial import initial_indices
 from hwloop.search.objectives import CostModel, Costs, Objective, get_objectives, list_objectives
 from hwloop.search.problem import PruningProblem, SearchSpace
@@ -16,17 +19,23 @@ from hwloop.search.workers import LocalWorkers
 
 __all__ = [
     "BatchEvaluator",
+    "Cached",
+    "Constraint",
     "CostModel",
     "Costs",
     "ErrorOf",
     "ErrorResult",
     "Evaluated",
     "Fingerprint",
+    "HardwareLoop",
     "Journal",
     "Limits",
     "LocalWorkers",
+    "Measured",
     "Objective",
     "OneByOne",
+    "Probe",
+    "Prober",
     "PruningProblem",
     "SearchResult",
     "SearchSpace",
@@ -40,6 +49,7 @@ __all__ = [
     "make_algorithm",
     "nondominated",
     "open_evaluator",
+    "parse_constraints",
     "run_search",
     "worker_count",
 ]

@@ -12,6 +12,7 @@ import pymoo
 
 from hwloop.errors import StudyError
 from hwloop.pruning import Candidate
+from hwloop.search.hardware import Sent, Taken, entry_of
 from hwloop.search.problem import SearchSpace
 
 FORMAT = 2
@@ -196,9 +197,15 @@ class History:
         self._journal = journal
         self._names = names
         self._found: dict[Candidate, Evaluated] = {}
+        self.sent: dict[int, Sent] = {}
+        self.taken: dict[int, Taken] = {}
         if journal.records:
             fingerprint.refuse_other(journal.records[0])
             for record in journal.records[1:]:
+                entry = entry_of(record)
+                if entry is not None:
+                    self._keep(entry)
+                    continue
                 evaluated = Evaluated.from_record(record, names)
                 if evaluated.candidate in self._found:
                     raise StudyError(f"the search journal holds {evaluated.text} twice: it is damaged")
@@ -219,9 +226,26 @@ class History:
         self._journal.append(evaluated.to_record(self._names))
         self._found[evaluated.candidate] = evaluated
 
+    def note(self, entry: Sent | Taken) -> None:
+        """Keep what was sent to the device, or taken from it; it is in the journal when this returns."""
+        self._journal.append(entry.to_record())
+        self._keep(entry)
+
+    def reached(self, generation: int) -> bool:
+        """Whether anything of a generation, or of a later one, was evaluated."""
+        return any(evaluated.generation >= generation for evaluated in self._found.values())
+
     def of_generation(self, generation: int) -> set[Candidate]:
         """All candidates that were first asked for in a generation."""
         return {candidate for candidate, evaluated in self._found.items() if evaluated.generation == generation}
+
+    def _keep(self, entry: Sent | Taken) -> None:
+        known: dict[int, Any] = self.sent if isinstance(entry, Sent) else self.taken
+        if entry.generation in known:
+            raise StudyError(
+                f"the search journal holds generation {entry.generation} of the device twice: it is damaged"
+            )
+        known[entry.generation] = entry
 
 
 def unchanged(stored: float, recomputed: float) -> bool:

@@ -18,16 +18,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from hwloop.errors import HwloopError
-
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-"""Environment variables that say how many threads a library uses; read when it is imported."""
-
-READY = "ready"
-DONE = "done"
-REFUSED = "refused"
-"""The candidate or the function is at fault: another attempt is no use."""
-SHORT = "short"
-"""Memory or another resource ran out: another attempt may do."""
+from hwloop.search.workers import DONE, READY, REFUSED, SHORT, THREADS
 
 
 def main(argv: Sequence[str]) -> int:

@@ -24,7 +24,16 @@ from hwloop.errors import EvaluationError, HwloopError, UserError
 from hwloop.pruning import Candidate
 from hwloop.search.backlog import Backlog, Limits
 from hwloop.search.evaluation import ErrorFunction, ErrorResult
-from hwloop.search.worker import READY, REFUSED, SHORT, THREADS
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+"""Environment variables that say how many threads a library uses; read when it is imported."""
+
+READY = "ready"
+DONE = "done"
+REFUSED = "refused"
+"""The candidate or the function is at fault: another attempt is no use."""
+SHORT = "short"
+"""Memory or another resource ran out: another attempt may do."""
 
 POLL_S = 1.0
 """Deadlines are looked at at least so often."""

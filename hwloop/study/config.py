@@ -127,6 +127,8 @@ class SearchSection(_Section):
     generations: Positive = 12
     measured: Positive = 8
     networks: Positive = 5
+    constraints: list[str] = []
+    device_trials: NonNegative = 16
     workers: Literal["auto"] | Positive = "auto"
     dask: Annotated[str, Field(pattern=r"^[a-z]+://\S+$")] | None = None
 

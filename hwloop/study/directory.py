@@ -9,7 +9,7 @@
     space.json        the pruning space and the channel order
     trials.ndjson     journal of all trials (the record of truth)
     table.parquet     latency table;  predictor.json  the fitted predictor;  holdout.json  its held-out networks
-    search.ndjson     journal of all evaluations
+    search.ndjson     journal of all evaluations, and of what the device was sent and said meanwhile
     models/*.onnx     the networks that were chosen, and the base
     front.csv, report.html
 """

@@ -13,32 +13,36 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from hwloop.devices import Device, Inventory
-from hwloop.errors import ModelError, UserError
+from hwloop.errors import ModelError, StudyError, UserError
 from hwloop.files import write_atomic
-from hwloop.measurement import Bench, Identity, TrialStore
-from hwloop.predictors import NetworkPredictor
+from hwloop.measurement import Bench, Identity, Subject, TrialStore
 from hwloop.progress import Progress
 from hwloop.pruning import ErrorJudge
 from hwloop.runtimes import Runtime, get_runtime
 from hwloop.search import (
+    Constraint,
     ErrorOf,
     Evaluated,
+    HardwareLoop,
     SearchResult,
     available_cpus,
     get_objectives,
     list_algorithms,
     open_evaluator,
+    parse_constraints,
     run_search,
     worker_count,
 )
 from hwloop.study.base import Base, prepare_base
 from hwloop.study.config import StudyConfig, error_at, load_config
 from hwloop.study.device import plan_of
+from hwloop.study.device_loop import DeviceProber
 from hwloop.study.directory import StudyDirectory
 from hwloop.study.finalists import (
     BASE,
@@ -49,7 +53,7 @@ from hwloop.study.finalists import (
     pick,
     ship,
 )
-from hwloop.study.predictor_stage import Judged, fit_predictor
+from hwloop.study.predictor_stage import Judged, artifact_of, fit_predictor
 from hwloop.study.result import NetworkResult, StudyResult
 from hwloop.study.space import Moves, find_moves
 from hwloop.study.table_stage import GrainSweep, describe, find_grain, tabulate
@@ -121,15 +125,16 @@ def _run(
     table = tabulate(moves, config.table, runtime, bench, study)
     judged = fit_predictor(config, base, moves, table, runtime, bench, study, progress)
 
-    found = _search(config, base, moves, judged.predictor, study, progress)
-    front = measure_front(found.front, config, base, moves, judged.predictor, runtime, bench)
+    found = _search(config, base, moves, judged, runtime, bench, study, progress)
+    predictor = judged.with_measured(found.measured, moves.space) if found.measured else judged.predictor
+    front = measure_front(found.front, config, base, moves, predictor, runtime, bench)
     picked = pick(front, config.search.networks, moves.space.base)
     chosen = {BASE: moves.space.base} | {network_name(c.evaluated.text): c.evaluated.candidate for c in picked}
     models = ship(chosen, config, base, moves, study, progress)
     errors = {BASE: 1 - base.validation_accuracy} | {
         network_name(c.evaluated.text): _error(c.evaluated, found.objectives) for c in picked
     }
-    shipped = judge_shipped(models, chosen, errors, config, base, moves, judged.predictor, runtime, bench)
+    shipped = judge_shipped(models, chosen, errors, config, base, moves, predictor, runtime, bench)
     result = _result(config, shipped, found, front, judged, grain, bench, identity)
     _write_front(study.path("front.csv"), result)
     return result
@@ -152,6 +157,10 @@ def _check_names(config: StudyConfig, path: Path) -> None:
             ("search", "algorithm"),
             f"there is no algorithm {config.search.algorithm!r}; known are {known}",
         )
+    try:
+        parse_constraints(config.search.constraints)
+    except UserError as error:
+        raise error_at(path, ("search", "constraints"), str(error)) from error
     try:
         _workers(config)
     except UserError as error:
@@ -196,7 +205,9 @@ def _search(
     config: StudyConfig,
     base: Base,
     moves: Moves,
-    predictor: NetworkPredictor,
+    judged: Judged,
+    runtime: Runtime,
+    bench: Bench,
     study: StudyDirectory,
     progress: Progress,
 ) -> SearchResult:
@@ -210,15 +221,20 @@ def _search(
         threads=1,  # here and in every worker: the result does not depend on who evaluates
     )
     workers = 1 if config.search.dask else _workers(config)
+    constraints = parse_constraints(config.search.constraints)
+    prober = DeviceProber(
+        bench, lambda candidate: Subject(moves.space.text(candidate), artifact_of(runtime, base, moves, candidate))
+    )
     with (
+        closing(prober),
         Journal.open(study.path("search.ndjson")) as journal,
         open_evaluator(ErrorOf(judge), workers, config.search.dask) as evaluator,
     ):
         _tell_cut(study.path("search.ndjson"), journal.cut_bytes, progress)
-        return run_search(
+        found = run_search(
             moves.space,
             evaluator,
-            predictor,
+            judged.predictor,
             config.search.objectives,
             algorithm=config.search.algorithm,
             population=config.search.population,
@@ -231,7 +247,33 @@ def _search(
                 "recalibration_images": str(config.pruning.recalibration_images),
                 "judge_dtype": judge.dtype,
             },
+            constraints=constraints,
+            hardware=_hardware(config, constraints, judged, moves, prober),
         )
+    if not found.front:
+        raise StudyError(
+            f"none of {len(found.evaluated)} networks keeps {' and '.join(map(str, constraints))} by the upper end of"
+            " its predicted interval; give looser limits, a smaller pruning.minimum_fraction, or more generations,"
+            " and another study.directory"
+        )
+    return found
+
+
+def _hardware(
+    config: StudyConfig, constraints: Sequence[Constraint], judged: Judged, moves: Moves, prober: DeviceProber
+) -> HardwareLoop | None:
+    """How the device takes part; not at all where its latency decides nothing."""
+    decisive = {*config.search.objectives, *(constraint.name for constraint in constraints)}
+    if not config.search.device_trials or "latency_ms" not in decisive:
+        return None
+    if not judged.calibration:
+        raise StudyError(
+            "this study was begun by an older hwloop, which kept no calibration networks; set search.device_trials = 0"
+            " or another study.directory"
+        )
+    return HardwareLoop(
+        config.search.device_trials, prober, lambda measured: judged.with_measured(measured, moves.space)
+    )
 
 
 def _workers(config: StudyConfig) -> int:
@@ -281,6 +323,19 @@ def _result(
         notes.append(f"never measured, so missing in every prediction: {', '.join(judged.predictor.missing)}")
     if found.exhausted:
         notes.append("the search ran out of new candidates before its last generation")
+    if found.measured:
+        by_candidate = {probe.candidate: probe for probe in found.probes}
+        inside = sum(
+            by_candidate[one.candidate].low_ms <= one.latency_ms <= by_candidate[one.candidate].high_ms
+            for one in found.measured
+        )
+        notes.append(
+            f"{len(found.measured)} networks were measured during the search, {inside} of them within the"
+            f" {100 * judged.predictor.coverage.nominal:.0f} % interval that had been predicted before"
+        )
+    broken = [c.evaluated.text for c in front if c.violated]
+    if broken:
+        notes.append(f"{len(broken)} networks of the search's front broke a limit when they were measured: left out")
     flagged = [n.name for n in shipped if n.measured.status != "ok"]
     if flagged:
         notes.append(f"measured under degraded conditions: {', '.join(flagged)} (reasons in the report)")

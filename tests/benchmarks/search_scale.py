@@ -29,9 +29,9 @@ SHAPE = (3, 32, 32)
 
 def main(options: Sequence[str] = ()) -> None:
     parser = argparse.ArgumentParser(prog="search-scale")
-    parser.add_argument("--candidates", type=int, default=32, help="per round")
+    parser.add_argument("--candidates", type=int, default=16, help="per round")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--images", type=int, default=1000, help="each candidate is judged on")
+    parser.add_argument("--images", type=int, default=500, help="each candidate is judged on")
     parser.add_argument("--devices", type=int, default=64)
     parser.add_argument("--subjects", type=int, default=1024)
     parser.add_argument("--trial-s", type=float, default=0.25)

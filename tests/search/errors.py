@@ -36,19 +36,21 @@ class Told:
 
 @dataclass(frozen=True)
 class Mortal:
-    """Dies, hangs or runs out of memory when it first sees some candidates; dies of the poison always."""
+    """Dies, hangs or runs out of memory when it first sees certain candidates; dies of the poison always."""
 
     marks: Path
+    dies: Candidate | None = None
+    hangs: Candidate | None = None
+    lacks: Candidate | None = None
     poison: Candidate | None = None
 
     def __call__(self, candidate: Candidate) -> float:
         if candidate == self.poison:
             os.kill(os.getpid(), signal.SIGSEGV)
-        fault = sum(candidate.widths) // 8 % 12
-        if fault < 3 and strikes_first(self.marks, candidate):
-            if fault == 0:
+        if candidate in (self.dies, self.hangs, self.lacks) and strikes_first(self.marks, candidate):
+            if candidate == self.dies:
                 os.kill(os.getpid(), signal.SIGKILL)
-            if fault == 1:
+            if candidate == self.hangs:
                 time.sleep(600)
             raise MemoryError
         return error_of(candidate)
@@ -78,3 +80,16 @@ class Unloadable:
 
     def __getstate__(self) -> dict[str, int]:
         return {"something": 1}
+
+
+@dataclass(frozen=True)
+class Slow:
+    """Takes a while, so that faults strike in the middle; leaves a mark for each evaluation."""
+
+    marks: Path
+    seconds: float = 0.05
+
+    def __call__(self, candidate: Candidate) -> float:
+        (self.marks / "-".join(map(str, candidate.widths))).touch()
+        time.sleep(self.seconds)
+        return error_of(candidate)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +13,9 @@ from hwloop.pruning import Candidate
 from hwloop.search import Limits, open_evaluator
 from tests.search.clusters import LocalCluster, wait_for
 from tests.search.conftest import error_of
-from tests.search.errors import Refusing
+from tests.search.errors import Refusing, Slow
 
 pytest.importorskip("distributed", reason="dask is not installed: make extras")
-
-
-@dataclass(frozen=True)
-class Slow:
-    """Takes a while, so that faults strike in the middle; leaves a mark for each evaluation."""
-
-    marks: Path
-    seconds: float = 0.05
-
-    def __call__(self, candidate: Candidate) -> float:
-        (self.marks / "-".join(map(str, candidate.widths))).touch()
-        time.sleep(self.seconds)
-        return error_of(candidate)
 
 
 def values(result: Any) -> str:
