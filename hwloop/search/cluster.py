@@ -14,11 +14,13 @@ import hashlib
 import logging
 import pickle
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -29,8 +31,7 @@ from hwloop.search.evaluation import ErrorFunction, ErrorResult
 from hwloop.search.workers import pickled
 
 try:
-    from distributed import Client, Future, KilledWorker, WorkerPlugin, get_worker, wait
-    from distributed.client import FuturesCancelledError
+    from distributed import Client, Future, KilledWorker, WorkerPlugin, get_worker
 except ImportError as missing:
     raise UserError(
         "evaluating on a cluster needs dask: install it with `pip install 'hwloop[dask]'`, or leave search.dask out"
@@ -48,13 +49,15 @@ REACH_S = 10.0
 class _Function(WorkerPlugin):  # type: ignore[misc]  # distributed has no types
     """Keeps the function on each worker."""
 
-    def __init__(self, name: str, payload: bytes) -> None:
+    def __init__(self, name: str, payload: bytes, paths: Sequence[str]) -> None:
         self.name = name
         self.payload = payload
+        self.paths = paths
         self.error: ErrorFunction | None = None
 
     def setup(self, worker: Any) -> None:
         """Called once on each worker, also on one that joins later."""
+        sys.path[:0] = [path for path in self.paths if path not in sys.path]
         self.error = pickle.loads(self.payload)
         torch = sys.modules.get("torch")
         if torch is not None:
@@ -73,6 +76,7 @@ class DaskCluster:
     Args:
         error: candidate to error; goes to every worker as bytes.
         address: of the scheduler, as dask takes it (``tcp://host:8786``).
+        paths: where the function's own modules are found, on a worker that has them there.
         limits: attempts and timeouts; `start_s` is how long a scheduler or its workers are waited for.
         clock: seconds, monotonic.
         sleep: waits between two tries to reach the scheduler.
@@ -86,18 +90,22 @@ class DaskCluster:
         error: ErrorFunction,
         address: str,
         *,
+        paths: Sequence[Path] = (),
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.address = address
         self._payload = pickled(error)
+        self._paths = tuple(map(str, paths))
         self._name = f"hwloop-{hashlib.sha256(self._payload).hexdigest()[:16]}"
         self._limits = limits or Limits()
         self._clock = clock
         self._sleep = sleep
         self._client: Client | None = None
+        self._seen: float | None = None  # since when there has been no worker
         self._tasks = 0
+        self._changed = threading.Event()
 
     def evaluate(self, batch: Sequence[Candidate]) -> Iterator[ErrorResult]:
         """See `BatchEvaluator.evaluate`.
@@ -111,8 +119,8 @@ class DaskCluster:
         try:
             while not backlog.is_done:
                 self._fill(backlog, batch, running)
-                with suppress(TimeoutError, FuturesCancelledError):
-                    wait(list(running), timeout=POLL_S, return_when="FIRST_COMPLETED")
+                self._changed.wait(POLL_S)
+                self._changed.clear()
                 for future in [each for each in running if each.done()]:
                     result = self._result(future, running.pop(future), backlog)
                     if result is not None:
@@ -145,15 +153,13 @@ class DaskCluster:
 
     def _fill(self, backlog: Backlog, batch: Sequence[Candidate], running: dict[Future, _Running]) -> None:
         """Keep as many tasks in the cluster as it has threads, so that no time is counted that a task only waits."""
-        while (index := backlog.take()) is not None:
-            client, room = self._connected(bool(running))
-            if len(running) >= room:
-                backlog.put_back(index)
-                return
+        client, room = self._connected(bool(running))
+        while len(running) < room and (index := backlog.take()) is not None:
             self._tasks += 1
             # A key of its own and impure: a task that was asked for before is not answered from the cluster's memory.
             key = f"{self._name}-{id(self)}-{time.time_ns()}-{self._tasks}"
             future = client.submit(_evaluate, self._name, batch[index], key=key, pure=False)
+            future.add_done_callback(lambda _: self._changed.set())
             running[future] = _Running(index, self._clock())
 
     def _result(self, future: Future, one: _Running, backlog: Backlog) -> ErrorResult | None:
@@ -195,33 +201,39 @@ class DaskCluster:
         Raises:
             EvaluationError: no scheduler, or no worker, for too long.
         """
-        deadline = self._clock() + self._limits.start_s
-        reason = "it has no workers"
         while True:
             try:
                 if self._client is None or self._client.status != "running":
                     self._reach()
                 assert self._client is not None
                 room = sum(self._client.nthreads().values())
-                if room or is_busy:
-                    return self._client, room
                 reason = "it has no workers"
+                if room:
+                    self._seen = None
+                elif self._seen is None:
+                    self._seen = self._clock()
+                if room or (is_busy and self._is_patient()):
+                    return self._client, room
             except (OSError, TimeoutError, CancelledError) as error:
                 reason = " ".join(str(error).split()) or type(error).__name__
                 self.close()
-            if self._clock() > deadline:
+                self._seen = self._clock() if self._seen is None else self._seen
+            if not self._is_patient():
                 raise EvaluationError(
                     f"the cluster at {self.address} does not evaluate ({reason}); everything evaluated is kept: start"
                     " its scheduler and workers, and run the same command again to go on"
                 )
             self._sleep(PAUSE_S)
 
+    def _is_patient(self) -> bool:
+        return self._seen is None or self._clock() <= self._seen + self._limits.start_s
+
     def _reach(self) -> None:
         self.close()
         # What it logs when the connection breaks is a page of traceback; the outcome is told by our own errors.
         logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
         self._client = Client(self.address, timeout=REACH_S, set_as_default=False)
-        self._client.register_plugin(_Function(self._name, self._payload), name=self._name)
+        self._client.register_plugin(_Function(self._name, self._payload, self._paths), name=self._name)
 
 
 @dataclass(frozen=True)

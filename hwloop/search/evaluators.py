@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from hwloop.errors import UserError
 from hwloop.pruning import Candidate
 from hwloop.search.evaluation import BatchEvaluator, ErrorFunction, ErrorResult, OneByOne
 from hwloop.search.workers import LocalWorkers
@@ -18,7 +20,8 @@ WORTH_S = 6.0
 class WhenWorthIt:
     """A `BatchEvaluator` that evaluates here until a batch takes long enough for workers to pay; a context manager.
 
-    Where a candidate is evaluated changes nothing of its result, so neither does this choice.
+    Where a candidate is evaluated changes nothing of its result, so neither does this choice. A function that cannot be
+    sent to another process is evaluated here.
 
     Args:
         error: candidate to error, with as many threads as each worker has.
@@ -28,7 +31,7 @@ class WhenWorthIt:
 
     def __init__(self, error: ErrorFunction, workers: Callable[[], LocalWorkers], *, worth_s: float = WORTH_S) -> None:
         self._here = OneByOne(error)
-        self._start = workers
+        self._start: Callable[[], LocalWorkers] | None = workers
         self._worth_s = worth_s
         self._many: BatchEvaluator | None = None
         self._stack = ExitStack()
@@ -40,12 +43,18 @@ class WhenWorthIt:
             for result in self._here.evaluate(batch):
                 yield result
                 done += 1
-                if result.seconds * (len(batch) - done) > self._worth_s:
-                    self._many = self._stack.enter_context(self._start())
+                if self._start and result.seconds * (len(batch) - done) > self._worth_s:
+                    self._begin(self._start)
+                if self._many is not None:
                     break
         if self._many is not None:
             for result in self._many.evaluate(batch[done:]):
                 yield ErrorResult(result.index + done, result.error, result.seconds, result.failure)
+
+    def _begin(self, start: Callable[[], LocalWorkers]) -> None:
+        self._start = None
+        with suppress(UserError):
+            self._many = self._stack.enter_context(start())
 
     def __enter__(self) -> Self:
         return self
@@ -57,13 +66,16 @@ class WhenWorthIt:
 
 
 @contextmanager
-def open_evaluator(error: ErrorFunction, workers: int, cluster: str | None = None) -> Iterator[BatchEvaluator]:
+def open_evaluator(
+    error: ErrorFunction, workers: int, cluster: str | None = None, paths: Sequence[Path] = ()
+) -> Iterator[BatchEvaluator]:
     """The evaluator of a search; what it started ends with the block.
 
     Args:
         error: candidate to error, in one thread.
         workers: local processes; with 1 everything is evaluated in this one.
         cluster: address of a dask scheduler, instead.
+        paths: where the function's own modules are found.
 
     Raises:
         UserError: dask is not installed.
@@ -71,10 +83,10 @@ def open_evaluator(error: ErrorFunction, workers: int, cluster: str | None = Non
     if cluster is not None:
         from hwloop.search.cluster import DaskCluster  # the extra `dask`
 
-        with DaskCluster(error, cluster) as found:
+        with DaskCluster(error, cluster, paths=paths) as found:
             yield found
     elif workers == 1:
         yield OneByOne(error)
     else:
-        with WhenWorthIt(error, lambda: LocalWorkers(error, workers)) as found:
+        with WhenWorthIt(error, lambda: LocalWorkers(error, workers, paths=paths)) as found:
             yield found

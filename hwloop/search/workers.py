@@ -13,10 +13,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
@@ -64,6 +65,7 @@ class LocalWorkers:
         error: candidate to error; goes to every worker as bytes.
         count: of workers.
         threads: of each.
+        paths: where the function's own modules are found, before anything else.
         limits: attempts and timeouts.
         clock: seconds, monotonic.
     """
@@ -74,12 +76,14 @@ class LocalWorkers:
         count: int,
         *,
         threads: int = 1,
+        paths: Sequence[Path] = (),
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._payload = pickled(error)
         self._count = count
-        self._threads = threads
+        self._environment = os.environ | dict.fromkeys(THREADS, str(threads))
+        self._environment["PYTHONPATH"] = os.pathsep.join(filter(None, [*map(str, paths), *sys.path]))
         self._limits = limits or Limits()
         self._clock = clock
         self._workers: list[_Worker] = []
@@ -128,7 +132,7 @@ class LocalWorkers:
     def _fill(self, backlog: Backlog, batch: Sequence[Candidate]) -> None:
         """Start the workers that are missing, and give the idle ones something to do."""
         while len(self._workers) < min(self._count, len(batch)):
-            worker = _Worker.start(self._payload, self._threads)
+            worker = _Worker.start(self._payload, self._environment)
             worker.deadline = self._clock() + self._limits.start_s
             self._workers.append(worker)
         for worker in self._workers:
@@ -198,11 +202,9 @@ class _Worker:
     deadline: float = field(default=float("inf"))
 
     @classmethod
-    def start(cls, payload: bytes, threads: int) -> _Worker:
+    def start(cls, payload: bytes, environment: Mapping[str, str]) -> _Worker:
         ours, theirs = socket.socketpair()
         log = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the worker
-        environment = os.environ | dict.fromkeys(THREADS, str(threads))
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
         try:
             process = subprocess.Popen(
                 [sys.executable, "-m", "hwloop.search.worker", str(theirs.fileno())],

@@ -125,7 +125,7 @@ def _run(
     table = tabulate(moves, config.table, runtime, bench, study)
     judged = fit_predictor(config, base, moves, table, runtime, bench, study, progress)
 
-    found = _search(config, base, moves, judged, runtime, bench, study, progress)
+    found = _search(config, folder, base, moves, judged, runtime, bench, study, progress)
     predictor = judged.with_measured(found.measured, moves.space) if found.measured else judged.predictor
     front = measure_front(found.front, config, base, moves, predictor, runtime, bench)
     picked = pick(front, config.search.networks, moves.space.base)
@@ -203,6 +203,7 @@ def _grain(
 
 def _search(
     config: StudyConfig,
+    folder: Path,
     base: Base,
     moves: Moves,
     judged: Judged,
@@ -228,7 +229,7 @@ def _search(
     with (
         closing(prober),
         Journal.open(study.path("search.ndjson")) as journal,
-        open_evaluator(ErrorOf(judge), workers, config.search.dask) as evaluator,
+        open_evaluator(ErrorOf(judge), workers, config.search.dask, [folder.resolve()]) as evaluator,
     ):
         _tell_cut(study.path("search.ndjson"), journal.cut_bytes, progress)
         found = run_search(

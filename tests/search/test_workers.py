@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -10,13 +12,17 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from hwloop.datasets import ImageSet
 from hwloop.errors import EvaluationError, ModelError, UserError
-from hwloop.pruning import Candidate
-from hwloop.search import Limits, LocalWorkers, available_cpus, open_evaluator, worker_count
+from hwloop.models import build_model
+from hwloop.pruning import Candidate, ErrorJudge, plan_surgery, pruning_space
+from hwloop.search import ErrorOf, Limits, LocalWorkers, available_cpus, open_evaluator, worker_count
 from hwloop.search.backlog import Backlog
 from hwloop.search.evaluators import WhenWorthIt
+from hwloop.search.workers import pickled
 from tests.leaks import nothing_left
 from tests.search.errors import Mortal, Refusing, Told, Unloadable
 
@@ -88,6 +94,28 @@ def test_a_function_that_cannot_be_sent_is_refused() -> None:
         LocalWorkers(lambda candidate: 0.0, 1)
 
 
+def test_a_user_s_own_module_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.py").write_text("class Half:\n    def __call__(self, candidate):\n        return 0.5\n")
+    with monkeypatch.context() as patched:
+        patched.syspath_prepend(str(tmp_path))
+        half = importlib.import_module("mine").Half()
+    with LocalWorkers(half, 1, paths=[tmp_path]) as workers:
+        assert [result.error for result in workers.evaluate([Candidate((8,))])] == [0.5]
+    sys.modules.pop("mine")
+
+
+def test_the_judge_of_a_network_with_blocks_can_be_sent() -> None:
+    module = build_model("resnet8", num_classes=10, in_channels=1).eval()
+    space = pruning_space(module, (1, 8, 8), grain=8)
+    rng = np.random.default_rng(0)
+    images = ImageSet(rng.standard_normal((64, 1, 8, 8), dtype=np.float32), rng.integers(0, 10, 64))
+    judge = ErrorJudge(plan_surgery(module, space), images, images, threads=1)
+    thin = space.candidate([space.levels(g)[0] for g in range(len(space.groups))], [False] * len(space.blocks))
+    assert thin.removed
+    sent = pickle.loads(pickled(ErrorOf(judge)))
+    assert [sent(each) for each in (space.base, thin)] == [judge.error(each).error for each in (space.base, thin)]
+
+
 def test_when_everything_fails_nothing_is_written_down(toy: Any) -> None:
     class Failing:
         def evaluate(self, batch: Any) -> Any:
@@ -115,6 +143,10 @@ def test_workers_are_started_only_when_they_pay(toy: Any, tmp_path: Path) -> Non
     pids = [int(line.rsplit(" ", 1)[1]) for line in told.path.read_text().splitlines()]
     assert pids[0] == os.getpid()
     assert os.getpid() not in pids[1:]
+    with WhenWorthIt(
+        lambda candidate: toy.error_of(candidate), lambda: LocalWorkers(lambda _: 0, 1), worth_s=0.0
+    ) as own:
+        assert values(toy.search(toy.MemoryJournal(), evaluator=own)) == values(expected)
     with open_evaluator(toy.error_of, 1) as here:
         assert values(toy.search(toy.MemoryJournal(), evaluator=here)) == values(expected)
 
@@ -142,7 +174,8 @@ def test_a_backlog_gives_each_candidate_its_attempts_and_finishes_it_once() -> N
 ORPHANS = """
 import sys
 from pathlib import Path
-from hwloop.pruning import Candidate
+from hwloop.models import build_model
+from hwloop.pruning import Candidate, ErrorJudge, plan_surgery, pruning_space
 from hwloop.search import LocalWorkers
 from tests.search.errors import Mortal
 workers = LocalWorkers(Mortal(Path(sys.argv[1]), hangs=Candidate((8,))), 1)
