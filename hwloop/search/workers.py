@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -161,9 +162,9 @@ class LocalWorkers:
         if index is None and worker.is_ready:
             return None
         if kind == REFUSED:
-            raise (
-                value if isinstance(value, HwloopError) else EvaluationError(f"candidates cannot be evaluated: {value}")
-            )
+            if isinstance(value, HwloopError):
+                raise value
+            raise EvaluationError(f"candidates cannot be evaluated: {value}")
         assert index is not None
         if kind == SHORT:
             return ErrorResult(index, float("nan"), seconds, value) if backlog.fail(index) else None
@@ -221,9 +222,13 @@ class _Worker:
         finally:
             theirs.close()
         worker = cls(process, Connection(ours.detach()), log)
-        with suppress(OSError):  # it has died already: see `_hear`
-            worker.connection.send_bytes(payload)
+        # In a thread: a large function does not fit the socket, and is only read when the worker has loaded modules.
+        threading.Thread(target=worker._send, args=(payload,), daemon=True).start()
         return worker
+
+    def _send(self, payload: bytes) -> None:
+        with suppress(OSError):  # it has died already, or is no longer wanted
+            self.connection.send_bytes(payload)
 
     def end(self, *, has_died: bool = False) -> str:
         """Kill the process and say how it ended."""
