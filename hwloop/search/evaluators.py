@@ -43,18 +43,19 @@ class WhenWorthIt:
             for result in self._here.evaluate(batch):
                 yield result
                 done += 1
-                if self._start and result.seconds * (len(batch) - done) > self._worth_s:
-                    self._begin(self._start)
-                if self._many is not None:
+                if result.seconds * (len(batch) - done) > self._worth_s and self._begin():
                     break
         if self._many is not None:
             for result in self._many.evaluate(batch[done:]):
                 yield ErrorResult(result.index + done, result.error, result.seconds, result.failure)
 
-    def _begin(self, start: Callable[[], LocalWorkers]) -> None:
-        self._start = None
-        with suppress(UserError):
-            self._many = self._stack.enter_context(start())
+    def _begin(self) -> bool:
+        """Start the workers, if that was not tried before; return whether there are any now."""
+        start, self._start = self._start, None
+        if start is not None:
+            with suppress(UserError):
+                self._many = self._stack.enter_context(start())
+        return self._many is not None
 
     def __enter__(self) -> Self:
         return self

@@ -125,10 +125,13 @@ def fit_predictor(
     report = evaluate(predictor, widths, latencies, peaks, blocks=remains, noise_floor=floor).to_dict()
     networks = _holdout(predictor, moves.space, held)
     predictor.save(study.path("predictor.json"))
-    calibration = [
-        {"text": moves.space.text(c), "latency_ms": m.latency_ms, "peak_bytes": m.peak_bytes} for c, m in fitted
-    ]
-    content = {"report": report, "networks": [asdict(one) for one in networks], "calibration": calibration}
+    content = {
+        "report": report,
+        "networks": [asdict(one) for one in networks],
+        "calibration": [
+            {"text": moves.space.text(c), "latency_ms": m.latency_ms, "peak_bytes": m.peak_bytes} for c, m in fitted
+        ],
+    }
     study.write_json("holdout.json", content)
     return Judged(predictor, networks, report, tuple(Measured(c, m.latency_ms, m.peak_bytes) for c, m in fitted))
 

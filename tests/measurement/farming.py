@@ -30,6 +30,8 @@ def record(path: Path, subjects: Sequence[Subject]) -> Path:
                 0.99 * (1 + number),
                 1.01 * (1 + number),
                 (1.0 + number,),
+                status="ok",
+                reasons=(),
                 peak_bytes=50_000_000,
                 model_bytes=1000,
                 context=context,

@@ -15,7 +15,7 @@ import pytest
 
 from hwloop_agent.journal import Journal, read_records
 
-KILLS = 6
+KILLS = 3
 
 SCRIPT = """
 import sys
@@ -53,12 +53,12 @@ def test_a_search_and_workers_killed_at_random_moments_lose_and_repeat_nothing(t
 
     before: list[Any] = []
     for kill in range(KILLS):
-        process = start(2 if kill % 3 else 1)
+        process = start(2 if kill else 1)
         target = len(before) + 1 + rng.randrange(1, total // (KILLS + 1))
         while process.poll() is None and len(read_records(path)[0]) < target:
             time.sleep(0.01)
         assert process.poll() is None
-        if kill % 3 == 1:  # a worker first: the search goes on without it
+        if kill == 1:  # a worker first: the search goes on without it
             os.kill(rng.choice(children_of(process.pid)), signal.SIGKILL)
             while process.poll() is None and len(read_records(path)[0]) < target + 3:
                 time.sleep(0.01)

@@ -46,6 +46,7 @@ def test_two_workers_give_the_same_front_to_the_bit(toy: Any, tmp_path: Path) ->
     assert len({pid for _, pid in lines}) == 2
 
 
+@pytest.mark.slow
 def test_workers_that_die_hang_or_lack_memory_change_nothing(toy: Any, tmp_path: Path) -> None:
     expected = toy.search(toy.MemoryJournal(), generations=3)
     journal = toy.MemoryJournal()
@@ -57,10 +58,11 @@ def test_workers_that_die_hang_or_lack_memory_change_nothing(toy: Any, tmp_path:
     assert len(texts) == len(set(texts))
 
 
+@pytest.mark.slow
 def test_a_candidate_that_kills_every_worker_is_given_up_and_belongs_to_no_front(toy: Any, tmp_path: Path) -> None:
     poison = Candidate(tuple(toy.Space().widths))
     journal = toy.MemoryJournal()
-    with LocalWorkers(Mortal(tmp_path, poison=poison), 2, limits=Limits(attempts=2)) as workers:
+    with LocalWorkers(Mortal(tmp_path, poison=poison), 1, limits=Limits(attempts=2)) as workers:
         result = toy.search(journal, evaluator=workers, generations=2)
         given_up = [each for each in result.evaluated if each.failure]
         assert [each.candidate for each in given_up] == [poison]
@@ -70,7 +72,9 @@ def test_a_candidate_that_kills_every_worker_is_given_up_and_belongs_to_no_front
         assert values(toy.search(journal, toy.Judge(fail_after=0), generations=2)) == values(result)
 
 
-@pytest.mark.parametrize(("kind", "error"), [("model", ModelError), ("mistake", EvaluationError)])
+@pytest.mark.parametrize(
+    ("kind", "error"), [("model", ModelError), pytest.param("mistake", EvaluationError, marks=pytest.mark.slow)]
+)
 def test_what_the_function_itself_refuses_is_not_tried_again(kind: str, error: type[Exception]) -> None:
     with (
         nothing_left(),
@@ -80,6 +84,7 @@ def test_what_the_function_itself_refuses_is_not_tried_again(kind: str, error: t
         list(workers.evaluate([Candidate((8,))]))
 
 
+@pytest.mark.slow
 def test_workers_that_cannot_start_are_told_with_what_they_said() -> None:
     with (
         nothing_left(),
