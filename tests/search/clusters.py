@@ -38,7 +38,8 @@ class LocalCluster:
     def kill_worker(self) -> None:
         """SIGKILL the process that evaluates; its nanny starts another."""
         for nanny in self.workers:
-            for pid in Path(f"/proc/{nanny.pid}/task/{nanny.pid}/children").read_text().split():
+            lists = Path(f"/proc/{nanny.pid}/task").glob("*/children")  # a thread of the nanny's has started it
+            for pid in [pid for listed in lists for pid in listed.read_text().split()]:
                 if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
                     os.kill(int(pid), signal.SIGKILL)
                     return
