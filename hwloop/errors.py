@@ -11,6 +11,7 @@
     │   ├── StudyError             a study directory that cannot be used (another study's, in use, damaged)
     │   └── AccessError            a device that may not be entered: its host key is not the pinned one, or no key fits
     ├── JournalError               a journal that cannot be read or written
+    ├── EvaluationError            infrastructure: the workers that evaluate candidates, or the way to them
     └── DeviceError                infrastructure: the device or the way to it, never a measured outcome
         ├── TransportError         the channel broke, or could not be opened
         ├── ProtocolError          the peer said something that the protocol does not allow
@@ -58,6 +59,10 @@ class AccessError(UserError):
 
 class JournalError(HwloopError):
     """A journal cannot be read or written."""
+
+
+class EvaluationError(HwloopError):
+    """The workers that evaluate candidates failed; says nothing about the candidates."""
 
 
 class DeviceError(HwloopError):

@@ -5,6 +5,7 @@ from hwloop.measurement.bench import Bench, Identity, as_replayed
 from hwloop.measurement.campaign import CampaignPlan, Session, Subject, run_campaign
 from hwloop.measurement.comparing import Ratio, Verdict, context_differences, judge
 from hwloop.measurement.design import layer_design, spread
+from hwloop.measurement.farm import Farm, Station
 from hwloop.measurement.fleet import Outcome, run_fleet
 from hwloop.measurement.measurement import USABLE, Interval, Measurement, noise_floor, pool
 from hwloop.measurement.store import TrialStore
@@ -15,6 +16,7 @@ __all__ = [
     "Bench",
     "CampaignPlan",
     "CurvePoint",
+    "Farm",
     "Identity",
     "Interval",
     "Limits",
@@ -22,6 +24,7 @@ __all__ = [
     "Outcome",
     "Ratio",
     "Session",
+    "Station",
     "Step",
     "Subject",
     "TimingProtocol",

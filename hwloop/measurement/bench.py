@@ -69,6 +69,10 @@ class Bench:
         plan = self.plan if processes is None else replace(self.plan, processes=processes)
         return run_campaign(subjects, plan, self.store, self.open_session, self.progress, description)
 
+    def has_begun(self, subject: Subject) -> bool:
+        """Whether a trial of the subject, as the plan has it, is in the store."""
+        return any(trial.id in self.store for _, trial in self.plan.trials([subject]))
+
     def identify(self, kept: Path) -> Identity:
         """Ask the device what it is, or read what it said before.
 

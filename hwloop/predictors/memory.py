@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,6 +23,9 @@ FEWEST_NETWORKS = 3
 
 HUBER = 1.5
 
+UPPER = 0.9
+"""Share of the networks that lie below the upper bound."""
+
 ROUNDS = 20
 
 
@@ -34,12 +38,14 @@ class MemoryModel:
         weight_copies: of the weights.
         activation_copies: of the largest sum of live activations.
         networks: how many networks it was fitted on; with 0 there is no prediction.
+        margin: relative; nine in ten of these networks lay at most so far above the prediction.
     """
 
     base_bytes: float = float("nan")
     weight_copies: float = EXPECTED
     activation_copies: float = EXPECTED
     networks: int = 0
+    margin: float = 0.0
 
     def apply(self, weight_bytes: FloatArray, activation_bytes: FloatArray) -> FloatArray:
         """(n,) peak bytes; nan when no network's memory was measured."""
@@ -96,4 +102,6 @@ def fit_memory(weight_bytes: FloatArray, activation_bytes: FloatArray, peak_byte
         residuals = np.abs(scaled @ solution - 1)
         weights = np.minimum(1, HUBER * noise / np.maximum(residuals, 1e-12))
     base, weight_copies, activation_copies = solution / scale
-    return MemoryModel(float(base), float(weight_copies), float(activation_copies), count)
+    above = np.sort(1 / (scaled @ solution) - 1)  # the target is 1
+    margin = max(float(above[min(count, math.ceil(UPPER * (count + 1))) - 1]), 0.0)
+    return MemoryModel(float(base), float(weight_copies), float(activation_copies), count, margin)

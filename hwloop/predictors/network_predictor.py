@@ -49,6 +49,7 @@ class Prediction:
         interpolated_share: (n,) share of the sum from layers whose widths were not measured.
         roofline: names of layers of whose geometry nothing was measured; an analytic roofline stands in.
         missing: names of layers of which nothing is known at all; they count 0 in the sum.
+        memory_margin: relative; the upper end of the peak's interval is so far above it.
     """
 
     latency_ms: FloatArray
@@ -59,6 +60,12 @@ class Prediction:
     interpolated_share: FloatArray
     roofline: tuple[str, ...]
     missing: tuple[str, ...]
+    memory_margin: float = 0.0
+
+    @property
+    def peak_high_bytes(self) -> FloatArray:
+        """(n,) upper end of the peak's interval."""
+        return self.peak_bytes * (1 + self.memory_margin)
 
 
 class NetworkPredictor:
@@ -206,6 +213,7 @@ class NetworkPredictor:
             sums.unmeasured_share,
             self.roofline,
             self.missing,
+            self.memory.margin,
         )
 
     def _interval(self, corrected: Corrected) -> tuple[FloatArray, FloatArray]:

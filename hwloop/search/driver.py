@@ -10,23 +10,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hwloop.errors import StudyError, UserError
+from hwloop.errors import EvaluationError, StudyError, UserError
 from hwloop.progress import Progress, Step
 from hwloop.pruning import Candidate
 from hwloop.search.algorithms import Recipe, make_algorithm
-from hwloop.search.evaluation import BatchEvaluator
-from hwloop.search.front import front_of, hypervolume
+from hwloop.search.constraints import Constraint
+from hwloop.search.evaluation import BatchEvaluator, ErrorResult
+from hwloop.search.front import front_of, hypervolume, nondominated
+from hwloop.search.hardware import Exchange, HardwareLoop, Measured, Probe
 from hwloop.search.initial import initial_indices
 from hwloop.search.objectives import CostModel, Costs, Objective, get_objectives
+from hwloop.search.probing import allowance, choose_probes, undecided
 from hwloop.search.problem import PruningProblem, SearchSpace
 from hwloop.search.record import Evaluated, Fingerprint, History, Journal, unchanged
 
 FloatArray = NDArray[np.float64]
+
+LATENCY = "latency_ms"
 
 REFERENCE_MARGIN = 1.1
 """The reference point lies this far beyond the base network in every objective but the error (worst is 1)."""
@@ -38,12 +44,16 @@ class SearchResult:
 
     Attributes:
         objectives: names, in the order of all values.
-        front: the non-dominated of all evaluated candidates, sorted by their objectives.
+        front: the non-dominated of all evaluated candidates that keep the constraints, sorted by their objectives.
         evaluated: all, in the order in which they were asked for.
-        hypervolume: of everything evaluated up to each generation, as a share of the box up to `reference`.
+        hypervolume: of everything evaluated up to each generation that keeps the constraints, by the predictions of
+            that moment, as a share of the box up to `reference`.
         reference: 1 for the error, `REFERENCE_MARGIN` times the base network's value for the others.
         replayed: how many evaluations came from the journal of earlier runs.
         exhausted: the algorithm found no new candidate before the last generation.
+        predictor: as it was in the end, with what was measured during the search.
+        probes: what was sent to the device, with what was predicted by then.
+        measured: what the device said of them.
     """
 
     objectives: tuple[str, ...]
@@ -53,6 +63,9 @@ class SearchResult:
     reference: tuple[float, ...]
     replayed: int
     exhausted: bool
+    predictor: CostModel
+    probes: tuple[Probe, ...] = ()
+    measured: tuple[Measured, ...] = ()
 
 
 def run_search(
@@ -68,6 +81,8 @@ def run_search(
     journal: Journal,
     progress: Progress,
     context: Mapping[str, str] | None = None,
+    constraints: Sequence[Constraint] = (),
+    hardware: HardwareLoop | None = None,
 ) -> SearchResult:
     """Search a space, or go on with a search.
 
@@ -83,6 +98,8 @@ def run_search(
         journal: empty, or of an earlier run of the same search.
         progress: shown one unit per candidate.
         context: what else makes this search this search (the judge's settings, the data's fingerprint).
+        constraints: that the networks of the front keep, by the upper ends of their intervals.
+        hardware: lets the device take part; without it nothing is measured.
 
     Returns:
         The result; the same, to the bit, whether or how often the search was interrupted.
@@ -95,10 +112,21 @@ def run_search(
         raise UserError(f"a search needs a population of 2 and 1 generation, got {population} and {generations}")
     wanted = get_objectives(objectives)
     names = tuple(objective.name for objective in wanted)
+    more = {"constraints": ", ".join(map(str, constraints))} if constraints else {}
+    more |= {"device_trials": str(hardware.trials)} if hardware else {}
     name, settings = (algorithm, {}) if isinstance(algorithm, str) else (algorithm.name, algorithm.settings)
-    fingerprint = Fingerprint.of(space, names, name, population, seed, {**(context or {}), **settings})
-    assessor = _Assessor(space, evaluator, predictor, wanted, History(journal, fingerprint, names))
-    problem = PruningProblem(space, names, assessor.assess, assessor.costs)
+    fingerprint = Fingerprint.of(space, names, name, population, seed, {**(context or {}), **settings, **more})
+    history = History(journal, fingerprint, names)
+    assessor = _Assessor(space, evaluator, predictor, wanted, history, tuple(constraints))
+    exchange = Exchange(hardware, history, progress) if hardware else None
+    problem = PruningProblem(
+        space,
+        names,
+        assessor.assess,
+        assessor.costs,
+        constraints=len(constraints),
+        violate=assessor.violations if constraints else None,
+    )
     asked = make_algorithm(algorithm, problem, population, seed, initial_indices(problem, population, seed))
     volumes: list[float] = []
     exhausted = False
@@ -108,6 +136,8 @@ def run_search(
         assessor.step = step
         for generation in range(generations):
             assessor.generation = generation
+            if exchange:
+                _cross(exchange, assessor, asked, problem, generation, generations)
             candidates = asked.ask()
             if candidates is None or not len(candidates):
                 finished = getattr(asked, "finished", None)
@@ -117,18 +147,43 @@ def run_search(
             asked.evaluator.eval(problem, candidates)
             asked.tell(infills=candidates)
             assessor.check_generation()
-            values = np.array([evaluated.values for evaluated in assessor.order.values()])
-            volumes.append(hypervolume(values, assessor.reference))
+            volumes.append(hypervolume(assessor.values, assessor.reference))
+        if exchange and (refitted := exchange.take(assessor.generation + 1)) is not None:
+            assessor.refresh(refitted)
     evaluated = tuple(assessor.order.values())
     return SearchResult(
         objectives=names,
-        front=front_of(evaluated),
+        front=front_of(assessor.kept),
         evaluated=evaluated,
         hypervolume=tuple(volumes),
         reference=tuple(map(float, assessor.reference)),
         replayed=min(replayed, len(evaluated)),
         exhausted=exhausted,
+        predictor=assessor.predictor,
+        probes=tuple(exchange.probes) if exchange else (),
+        measured=tuple(exchange.measured) if exchange else (),
     )
+
+
+def _cross(
+    exchange: Exchange, assessor: _Assessor, asked: Any, problem: PruningProblem, generation: int, generations: int
+) -> None:
+    """The border before a generation: take results, learn from them, send candidates."""
+    if (refitted := exchange.take(generation)) is not None:
+        assessor.refresh(refitted)
+        for individuals in (asked.pop, getattr(asked, "everything", None)):
+            if individuals is not None and len(individuals):
+                known = problem.candidates(np.asarray(individuals.get("X"), dtype=np.int64))
+                individuals.set("F", assessor.known(known))
+                if problem.has_constraints():
+                    individuals.set("G", assessor.violations(known))
+                    for individual in individuals:
+                        individual.CV = None  # pymoo keeps the sum of the old ones
+        if hasattr(asked, "refreshed"):  # an algorithm that keeps values beside its individuals
+            asked.refreshed()
+    if not exchange.known(generation) and not assessor.history.reached(generation):
+        count = allowance(exchange.loop.trials, generation, generations) - len(exchange.probes)
+        exchange.send(generation, assessor.probes(min(count, exchange.left), exchange.probes))
 
 
 class _Assessor:
@@ -141,11 +196,13 @@ class _Assessor:
         predictor: CostModel,
         objectives: tuple[Objective, ...],
         history: History,
+        constraints: tuple[Constraint, ...],
     ) -> None:
         self._space = space
         self._evaluator = evaluator
-        self._predictor = predictor
         self._objectives = objectives
+        self._constraints = constraints
+        self.predictor = predictor
         self._base: FloatArray | None = None
         self.history = history
         self.generation = 0
@@ -187,6 +244,69 @@ class _Assessor:
         ]
         return np.array(values)
 
+    @property
+    def values(self) -> FloatArray:
+        """(n, m) objective values of all candidates that could be evaluated."""
+        return np.array([each.values for each in self.kept], dtype=np.float64)
+
+    @property
+    def kept(self) -> list[Evaluated]:
+        """All candidates that could be evaluated and keep the constraints."""
+        evaluated = [each for each in self.order.values() if not each.failure]
+        if not self._constraints or not evaluated:
+            return evaluated
+        worst = self.violations([each.candidate for each in evaluated]).max(axis=1)
+        return [each for each, violation in zip(evaluated, worst, strict=True) if violation <= 0]
+
+    def violations(self, candidates: Sequence[Candidate]) -> FloatArray:
+        """(n, k) by how much n candidates are beyond k limits, relative; see `Constraint.violation`."""
+        costs = self._device_costs(candidates)
+        return np.stack([constraint.violation(costs) for constraint in self._constraints], axis=1)
+
+    def known(self, candidates: Sequence[Candidate]) -> FloatArray:
+        """(n, m) objective values of candidates that were assessed before, as they are now."""
+        return np.array([self.order[candidate].values for candidate in candidates], dtype=np.float64)
+
+    def refresh(self, predictor: CostModel) -> None:
+        """Predict everything evaluated so far again."""
+        self.reference  # noqa: B018  # stays what the first predictor said
+        self.predictor = predictor
+        alive = [each for each in self.order.values() if not each.failure]
+        costs = self.costs([each.candidate for each in alive])
+        for each, row in zip(alive, costs, strict=True):
+            values = tuple(
+                value if objective.expensive else float(cost)
+                for objective, value, cost in zip(self._objectives, each.values, row, strict=True)
+            )
+            self.order[each.candidate] = replace(each, values=values)
+
+    def probes(self, count: int, before: Sequence[Probe]) -> list[Probe]:
+        """At most `count` candidates to measure next; see `probing.py`."""
+        alive = [each for each in self.order.values() if not each.failure]
+        if count < 1 or not alive:
+            return []
+        costs = self._device_costs([each.candidate for each in alive])
+        low, middle, high = costs.latency_low_ms, costs.latency_ms, costs.latency_high_ms
+        values = np.array([each.values for each in alive], dtype=np.float64)
+        column = next((i for i, each in enumerate(self._objectives) if each.name == LATENCY), None)
+        unclear = np.zeros(len(alive), dtype=np.bool_)
+        if column is not None:
+            optimistic, pessimistic = values.copy(), values.copy()
+            optimistic[:, column], pessimistic[:, column] = low, high
+            unclear |= undecided(optimistic, pessimistic)
+        limit = next((each.limit for each in self._constraints if each.name == LATENCY), None)
+        if limit is not None:
+            unclear |= (low <= limit) & (high > limit)
+        sent = {probe.candidate for probe in before}
+        chosen = choose_probes(
+            count,
+            nondominated(values),
+            unclear,
+            (high - low) / middle,
+            np.array([each.candidate in sent for each in alive], dtype=np.bool_),
+        )
+        return [Probe(alive[i].candidate, float(middle[i]), float(low[i]), float(high[i])) for i in chosen]
+
     def check_generation(self) -> None:
         """Refuse a journal whose candidates of this generation are not those that the algorithm asked for.
 
@@ -208,8 +328,7 @@ class _Assessor:
         Raises:
             UserError: a value is not finite.
         """
-        widths, remains = self._space.arrays(candidates)
-        costs = Costs.of(self._predictor, widths, remains if len(self._space.blocks) else None)
+        costs = self._device_costs(candidates)
         columns = []
         for objective in self._objectives:
             if objective.cost is None:
@@ -221,7 +340,13 @@ class _Assessor:
             columns.append(values)
         return np.stack(columns, axis=1)
 
+    def _device_costs(self, candidates: Sequence[Candidate]) -> Costs:
+        widths, remains = self._space.arrays(candidates)
+        return Costs.of(self.predictor, widths, remains if len(self._space.blocks) else None)
+
     def _check_replay(self, known: Evaluated, costs: FloatArray) -> None:
+        if known.failure:
+            return
         if known.generation != self.generation:
             raise StudyError(
                 f"the search journal holds {known.text} in generation {known.generation}, this search asks"
@@ -238,19 +363,31 @@ class _Assessor:
         batch = list(fresh)
         if not any(objective.expensive for objective in self._objectives):
             for candidate in batch:
-                self._keep(candidate, costs[fresh[candidate]], math.nan, 0.0)
+                self._keep(candidate, costs[fresh[candidate]], ErrorResult(0, math.nan, 0.0))
             return
+        failed: list[ErrorResult] = []
         for result in self._evaluator.evaluate(batch):
-            self._keep(batch[result.index], costs[fresh[batch[result.index]]], result.error, result.seconds)
+            if result.failure:
+                failed.append(result)
+            else:
+                self._keep(batch[result.index], costs[fresh[batch[result.index]]], result)
+        if failed and len(failed) == len(batch) and (len(batch) > 1 or not len(self.history)):
+            # It is not the candidates: none of this is written down, so that a later run tries them again.
+            raise EvaluationError(f"none of {len(batch)} candidates could be evaluated: {failed[-1].failure}")
+        for result in failed:
+            self._keep(batch[result.index], costs[fresh[batch[result.index]]], result)
 
-    def _keep(self, candidate: Candidate, costs: FloatArray, error: float, seconds: float) -> None:
-        values = tuple(
-            error if objective.expensive else float(value)
-            for objective, value in zip(self._objectives, costs, strict=True)
-        )
+    def _keep(self, candidate: Candidate, costs: FloatArray, result: ErrorResult) -> None:
         text = self._space.text(candidate)
+        if result.failure:
+            values = tuple(map(float, self.reference))
+        else:
+            values = tuple(
+                result.error if objective.expensive else float(value)
+                for objective, value in zip(self._objectives, costs, strict=True)
+            )
         if not all(map(math.isfinite, values)):
-            raise UserError(f"the error of {text} is {error}: the evaluator must give a finite number")
-        self.history.add(Evaluated(text, candidate, values, self.generation, seconds))
+            raise UserError(f"the error of {text} is {result.error}: the evaluator must give a finite number")
+        self.history.add(Evaluated(text, candidate, values, self.generation, result.seconds, result.failure))
         if self.step:
             self.step.advance(1, text)

@@ -59,12 +59,18 @@ class Costs:
         peak_bytes: (n,) predicted; nan where memory was not measured.
         parameters: (n,).
         macs: (n,).
+        latency_low_ms: (n,) lower end of the latency's interval.
+        latency_high_ms: (n,) upper end.
+        peak_high_bytes: (n,) upper end of the peak's.
     """
 
     latency_ms: FloatArray
     peak_bytes: FloatArray
     parameters: FloatArray
     macs: FloatArray
+    latency_low_ms: FloatArray
+    latency_high_ms: FloatArray
+    peak_high_bytes: FloatArray
 
     @classmethod
     def of(cls, model: CostModel, widths: NDArray[np.int64], blocks: NDArray[np.bool_] | None = None) -> Costs:
@@ -75,6 +81,9 @@ class Costs:
             peak_bytes=prediction.peak_bytes,
             parameters=model.scalable.parameters(widths, blocks).astype(np.float64),
             macs=model.scalable.macs(widths, blocks).astype(np.float64),
+            latency_low_ms=prediction.low_ms,
+            latency_high_ms=prediction.high_ms,
+            peak_high_bytes=prediction.peak_high_bytes,
         )
 
 

@@ -52,14 +52,15 @@ class PruningProblem(Problem):  # type: ignore[misc]  # pymoo has no types
     """Minimise objectives over the level that each group of channels has, and over the blocks that remain.
 
     Variable g is the index of group g's width in `space.levels(g)`: an integer from 0 (thinnest) to the last
-    level (unpruned). One variable per block follows: 0 removed, 1 there. All objectives are minimised; there are no
-    constraints yet.
+    level (unpruned). One variable per block follows: 0 removed, 1 there. All objectives are minimised.
 
     Args:
         space: the candidates.
         names: of the objectives.
         assess: gives the (n, m) objective values of n candidates; called once per generation with all of them.
         costs: gives the same at once and for nothing, nan in the column of the error.
+        constraints: how many there are.
+        violate: gives the (n, constraints) violations of n candidates; 0 or less is kept.
     """
 
     def __init__(
@@ -68,19 +69,23 @@ class PruningProblem(Problem):  # type: ignore[misc]  # pymoo has no types
         names: tuple[str, ...],
         assess: Callable[[Sequence[Candidate]], FloatArray],
         costs: Callable[[Sequence[Candidate]], FloatArray] | None = None,
+        *,
+        constraints: int = 0,
+        violate: Callable[[Sequence[Candidate]], FloatArray] | None = None,
     ) -> None:
         self.space = space
-        self.costs = costs or assess
         self.names = names
         self.costs = costs or assess
         self._assess = assess
         self._foretold = costs is not None
+        self._violate = violate
         self._base = np.asarray(space.base.widths, dtype=np.int64)
         self._levels = [np.asarray(space.levels(group), dtype=np.int64) for group in range(len(self._base))]
         upper = np.array([len(levels) - 1 for levels in self._levels] + [1] * len(space.blocks), dtype=np.int64)
         super().__init__(
             n_var=len(upper),
             n_obj=len(names),
+            n_ieq_constr=constraints,
             xl=np.zeros(len(upper), dtype=np.int64),
             xu=upper,
             vtype=int,
@@ -160,4 +165,7 @@ class PruningProblem(Problem):  # type: ignore[misc]  # pymoo has no types
         return np.stack(columns, axis=1).astype(np.int64)
 
     def _evaluate(self, x: IntArray, out: dict[str, Any], *_args: Any, **_kwargs: Any) -> None:
-        out["F"] = self._assess(self.candidates(np.asarray(x, dtype=np.int64)))
+        candidates = self.candidates(np.asarray(x, dtype=np.int64))
+        out["F"] = self._assess(candidates)
+        if self._violate is not None:
+            out["G"] = self._violate(candidates)

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from hwloop.errors import StudyError
 from hwloop.pruning import Candidate
+from hwloop.search.hardware import Sent, Taken, entry_of
 from hwloop.search.problem import SearchSpace
 
 FORMAT = 3
@@ -42,6 +43,8 @@ class Evaluated:
         values: of the objectives, in the search's order; all minimised.
         generation: in which it was first asked for, from 0.
         seconds: that evaluating its error took; 0 when no error was asked for.
+        failure: why it could not be evaluated; its values are then those of the reference point, and it belongs to no
+            front.
     """
 
     text: str
@@ -49,6 +52,7 @@ class Evaluated:
     values: tuple[float, ...]
     generation: int
     seconds: float
+    failure: str = ""
 
     def to_record(self, names: Sequence[str]) -> dict[str, Any]:
         """The journal's record."""
@@ -60,6 +64,7 @@ class Evaluated:
             "objectives": dict(zip(names, self.values, strict=True)),
             "seconds": self.seconds,
             "generation": self.generation,
+            **({"failure": self.failure} if self.failure else {}),
         }
 
     @classmethod
@@ -78,6 +83,7 @@ class Evaluated:
                 values=tuple(float(record["objectives"][name]) for name in names),
                 generation=int(record["generation"]),
                 seconds=float(record["seconds"]),
+                failure=str(record.get("failure", "")),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise StudyError(f"the search journal holds a record that is no evaluation: {error!r}") from error
@@ -192,9 +198,15 @@ class History:
         self._journal = journal
         self._names = names
         self._found: dict[Candidate, Evaluated] = {}
+        self.sent: dict[int, Sent] = {}
+        self.taken: dict[int, Taken] = {}
         if journal.records:
             fingerprint.refuse_other(journal.records[0])
             for record in journal.records[1:]:
+                entry = entry_of(record)
+                if entry is not None:
+                    self._keep(entry)
+                    continue
                 evaluated = Evaluated.from_record(record, names)
                 if evaluated.candidate in self._found:
                     raise StudyError(f"the search journal holds {evaluated.text} twice: it is damaged")
@@ -215,9 +227,26 @@ class History:
         self._journal.append(evaluated.to_record(self._names))
         self._found[evaluated.candidate] = evaluated
 
+    def note(self, entry: Sent | Taken) -> None:
+        """Keep what was sent to the device, or taken from it; it is in the journal when this returns."""
+        self._journal.append(entry.to_record())
+        self._keep(entry)
+
+    def reached(self, generation: int) -> bool:
+        """Whether anything of a generation, or of a later one, was evaluated."""
+        return any(evaluated.generation >= generation for evaluated in self._found.values())
+
     def of_generation(self, generation: int) -> set[Candidate]:
         """All candidates that were first asked for in a generation."""
         return {candidate for candidate, evaluated in self._found.items() if evaluated.generation == generation}
+
+    def _keep(self, entry: Sent | Taken) -> None:
+        known: dict[int, Any] = self.sent if isinstance(entry, Sent) else self.taken
+        if entry.generation in known:
+            raise StudyError(
+                f"the search journal holds generation {entry.generation} of the device twice: it is damaged"
+            )
+        known[entry.generation] = entry
 
 
 def unchanged(stored: float, recomputed: float) -> bool:

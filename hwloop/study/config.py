@@ -133,7 +133,7 @@ class JudgeSection(_Section):
 
 
 class SearchSection(_Section):
-    """The algorithm, what it minimises and for how long."""
+    """The algorithm, what it minimises and for how long; and who evaluates, which changes nothing of the result."""
 
     algorithm: str = "hamp"
     objectives: Annotated[list[str], Field(min_length=1)] = ["error", "latency_ms", "peak_memory_mb"]
@@ -141,6 +141,10 @@ class SearchSection(_Section):
     generations: Positive = 12
     measured: Positive = 8
     networks: Positive = 5
+    constraints: list[str] = []
+    device_trials: NonNegative = 16
+    workers: Literal["auto"] | Positive = "auto"
+    dask: Annotated[str, Field(pattern=r"^[a-z]+://\S+$")] | None = None
 
 
 class NetAdaptSection(_Section):
@@ -213,13 +217,13 @@ class StudyConfig(_Section):
 
     @property
     def fingerprint(self) -> str:
-        """Hash of everything that decides what the study is; its place on disk is not part of it."""
+        """Hash of everything that decides what the study is; its place on disk and its workers are not part of it."""
         content = json.dumps(self.content(), sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
     def content(self) -> dict[str, Any]:
-        """The settings as plain data, without the place on disk."""
-        content = self.model_dump(mode="json", exclude={"study": {"directory"}})
+        """The settings as plain data, without the place on disk and without who evaluates."""
+        content = self.model_dump(mode="json", exclude={"study": {"directory"}, "search": {"workers", "dask"}})
         without = ("graphs",) if self.graphs is None else IMAGE_SECTIONS
         return {name: section for name, section in content.items() if name not in without}
 

@@ -10,7 +10,8 @@
     shared.pt         the weights that all candidates share, where the judge wants them
     trials.ndjson     journal of all trials (the record of truth)
     table.parquet     latency table;  predictor.json  the fitted predictor;  holdout.json  its held-out networks
-    search.ndjson     journal of all evaluations;  proxy.ndjson  of `hwloop pruning validate-proxy`
+    search.ndjson     journal of all evaluations, and of what the device was sent and said meanwhile
+    proxy.ndjson      of `hwloop pruning validate-proxy`
     netadapt/*.pt     weights on their way through NetAdapt
     emo-dir/          weights of EMO-DIR's trained sub-networks, and a journal of each part's search
     models/*.onnx     the networks that were chosen, and the base

@@ -22,7 +22,7 @@ from hwloop.predictors import NetworkPredictor
 from hwloop.progress import Progress, Silent
 from hwloop.pruning import Candidate
 from hwloop.runtimes import Runtime
-from hwloop.search import Evaluated, choose, nondominated
+from hwloop.search import Constraint, Evaluated, choose, nondominated, parse_constraints
 from hwloop.study.base import Base, fit_config
 from hwloop.study.config import StudyConfig
 from hwloop.study.directory import StudyDirectory
@@ -47,7 +47,8 @@ class MeasuredCandidate:
         predicted_ms: what the predictor said.
         measured: what the device said, with the base's weights.
         values: the objectives, measured numbers in place of predicted ones; lower is better.
-        dominated: whether another measured candidate is at least as good in everything.
+        dominated: whether another measured candidate that keeps the constraints is at least as good in everything.
+        violated: the constraints that the upper ends of its measured numbers break.
     """
 
     evaluated: Evaluated
@@ -55,6 +56,7 @@ class MeasuredCandidate:
     measured: Measurement
     values: tuple[float, ...]
     dominated: bool
+    violated: tuple[str, ...] = ()
 
 
 def measure_front(
@@ -77,9 +79,14 @@ def measure_front(
         if measurements[e.text].usable
     ]
     values = [_measured_values(e, m, config.search.objectives) for e, _, m in found]
-    kept = nondominated(np.array(values))
+    constraints = parse_constraints(config.search.constraints)
+    violated = [_violated(m, constraints) for _, _, m in found]
+    keeps = np.array([not broken for broken in violated], dtype=bool)
+    best = np.zeros(len(found), dtype=bool)
+    best[keeps] = nondominated(np.array(values, dtype=np.float64).reshape(len(found), -1)[keeps])
     candidates = [
-        MeasuredCandidate(e, ms, m, v, not keep) for (e, ms, m), v, keep in zip(found, values, kept, strict=True)
+        MeasuredCandidate(e, ms, m, v, not is_best, broken)
+        for (e, ms, m), v, is_best, broken in zip(found, values, best, violated, strict=True)
     ]
     return sorted(candidates, key=lambda c: c.measured.latency_ms)
 
@@ -194,6 +201,12 @@ def network_name(text: str) -> str:
 
 
 BASE = "base"
+
+
+def _violated(m: Measurement, constraints: Sequence[Constraint]) -> tuple[str, ...]:
+    """Which limits the upper ends of measured numbers are beyond; sizes were exact when the search checked them."""
+    upper = {"latency_ms": m.interval_ms.high, "peak_memory_mb": m.peak_bytes / MB}
+    return tuple(str(each) for each in constraints if upper.get(each.name, 0.0) > each.limit)
 
 
 def _measured_values(e: Evaluated, m: Measurement, objectives: Sequence[str]) -> tuple[float, ...]:

@@ -58,7 +58,8 @@ def estimator_on(plan: SurgeryPlan, fidelity: str, config: StudyConfig, base: Ba
             images = config.judge.short_images
         preparation = FineTuning(base.data.train, fit_config(section, seed), images=images)
     held_out = HeldOut(base.data.validation, limit=config.pruning.validation_images, seed=seed)
-    return ErrorEstimator(fidelity, plan, preparation, held_out)
+    # One thread, here and in every worker: the result does not depend on who evaluates.
+    return ErrorEstimator(fidelity, plan, preparation, held_out, threads=1)
 
 
 def shared_weights(

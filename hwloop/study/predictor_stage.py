@@ -15,6 +15,7 @@ from hwloop.predictors import NetworkPredictor, evaluate
 from hwloop.progress import Progress
 from hwloop.pruning import Candidate, PruningSpace
 from hwloop.runtimes import Artifact, Runtime
+from hwloop.search import Measured
 from hwloop.study.base import Base
 from hwloop.study.config import StudyConfig
 from hwloop.study.directory import StudyDirectory
@@ -38,11 +39,28 @@ class Judged:
         predictor: fitted on the calibration networks.
         holdout: the held-out networks.
         report: the summary of their errors, JSON-able.
+        calibration: the networks that it was fitted on.
     """
 
     predictor: NetworkPredictor
     holdout: tuple[Holdout, ...]
     report: Mapping[str, Any]
+    calibration: tuple[Measured, ...]
+
+    def with_measured(self, measured: Sequence[Measured], space: PruningSpace) -> NetworkPredictor:
+        """The predictor fitted again with more networks, which were not drawn but chosen.
+
+        They teach the correction and the memory model; how wide the interval is, the drawn ones alone say.
+        """
+        every = [*self.calibration, *measured]
+        widths, remains = space.arrays([each.candidate for each in every])
+        return self.predictor.fit(
+            widths,
+            [each.latency_ms for each in every],
+            [float(each.peak_bytes) for each in every],
+            blocks=remains,
+            calibrating=[True] * len(self.calibration) + [False] * len(measured),
+        )
 
 
 def artifact_of(runtime: Runtime, base: Base, moves: Moves, candidate: Candidate) -> Artifact:
@@ -72,7 +90,11 @@ def fit_predictor(
         progress.say("predictor: taken from the earlier run")
         known = study.read_json("holdout.json")
         predictor = NetworkPredictor.load(study.path("predictor.json"), moves.scalable)
-        return Judged(predictor, tuple(Holdout(**one) for one in known["networks"]), known["report"])
+        calibration = tuple(
+            Measured(moves.space.parse(one["text"]), one["latency_ms"], one["peak_bytes"])
+            for one in known.get("calibration", ())
+        )
+        return Judged(predictor, tuple(Holdout(**one) for one in known["networks"]), known["report"], calibration)
     calibrating = config.table.calibration_networks
     candidates = sample_candidates(moves.space, calibrating + config.table.holdout_networks, config.study.seed)
     texts = [moves.space.text(candidate) for candidate in candidates]
@@ -103,8 +125,15 @@ def fit_predictor(
     report = evaluate(predictor, widths, latencies, peaks, blocks=remains, noise_floor=floor).to_dict()
     networks = _holdout(predictor, moves.space, held)
     predictor.save(study.path("predictor.json"))
-    study.write_json("holdout.json", {"report": report, "networks": [asdict(one) for one in networks]})
-    return Judged(predictor, networks, report)
+    content = {
+        "report": report,
+        "networks": [asdict(one) for one in networks],
+        "calibration": [
+            {"text": moves.space.text(c), "latency_ms": m.latency_ms, "peak_bytes": m.peak_bytes} for c, m in fitted
+        ],
+    }
+    study.write_json("holdout.json", content)
+    return Judged(predictor, networks, report, tuple(Measured(c, m.latency_ms, m.peak_bytes) for c, m in fitted))
 
 
 def _arrays(space: PruningSpace, pairs: Sequence[tuple[Candidate, Measurement]]) -> tuple[Any, Any, Any]:

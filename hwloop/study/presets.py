@@ -75,8 +75,11 @@ algorithm = "hamp"                   # also: nsga2, nsga3, sms-emoa, moead, gde3
 objectives = ["error", "latency_ms", "peak_memory_mb"]   # also: parameters, macs
 population = $population
 generations = $generations
+constraints = []                     # such as "latency_ms <= 5" or "peak_memory_mb <= 64"
+device_trials = 16                   # so many networks are measured during the search; its predictor learns from them
 measured = 8                         # so many networks of the front are measured on the device
 networks = 5                         # so many of them are fine-tuned, exported and reported
+workers = "auto"                     # processes that evaluate; or dask = "tcp://host:8786"
 
 [finetune]
 epochs = $finetune_epochs

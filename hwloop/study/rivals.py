@@ -8,71 +8,25 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
 from hwloop.errors import ConfigError
-from hwloop.measurement import Bench
 from hwloop.models import load_weights
-from hwloop.predictors import NetworkPredictor
-from hwloop.progress import Progress
 from hwloop.pruning import RECALIBRATED, Candidate, plan_surgery
-from hwloop.runtimes import Runtime
-from hwloop.search import Journal, OneByOne, SearchResult, run_search
+from hwloop.search import Journal, OneByOne, run_search
 from hwloop.search.emo_dir import PartCosts, PartJudge, PartSpace, PartTraining, Sections, divide, train_parts
 from hwloop.search.emo_dir import recipe as emo_dir_recipe
 from hwloop.search.keep import packed
 from hwloop.search.netadapt import Lineage, NetAdaptSettings, ShortTermTuner, TuningSettings, recipe
-from hwloop.study.base import Base
-from hwloop.study.config import StudyConfig
-from hwloop.study.directory import StudyDirectory
 from hwloop.study.judge_stage import estimator_on
 from hwloop.study.measured_costs import MeasuredCosts
 from hwloop.study.predictor_stage import artifact_of
-from hwloop.study.space import Moves
+from hwloop.study.scene import Found, Scene
 from hwloop.study.weights import WeightFolder
 from hwloop_agent.journal import Journal as AgentJournal
-
-
-@dataclass(frozen=True)
-class Scene:
-    """What a search stage works with.
-
-    Attributes:
-        config: the study's settings.
-        base: network and data.
-        moves: space and surgery.
-        predictor: of the device.
-        runtime: makes artifacts.
-        bench: measures them.
-        study: where results go.
-        progress: is told.
-    """
-
-    config: StudyConfig
-    base: Base
-    moves: Moves
-    predictor: NetworkPredictor
-    runtime: Runtime
-    bench: Bench
-    study: StudyDirectory
-    progress: Progress
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a search stage leaves.
-
-    Attributes:
-        result: its evaluations and its front.
-        network: any of its candidates with the weights that the final fine-tune begins with.
-    """
-
-    result: SearchResult
-    network: Callable[[Candidate], nn.Module]
 
 
 def search_netadapt(scene: Scene, journal: Journal) -> Found:

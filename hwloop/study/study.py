@@ -13,6 +13,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from hwloop.measurement import Bench, Identity, TrialStore
 from hwloop.progress import Progress
 from hwloop.pruning import get_criterion
 from hwloop.runtimes import Runtime, get_runtime
-from hwloop.search import Evaluated, OneByOne, SearchResult, get_objectives, list_algorithms, run_search
+from hwloop.search import Evaluated, SearchResult, get_objectives, list_algorithms, parse_constraints
 from hwloop.study.base import prepare_base
 from hwloop.study.config import StudyConfig, error_at, load_config
 from hwloop.study.device import plan_of
@@ -37,13 +38,13 @@ from hwloop.study.finalists import (
     pick,
     ship,
 )
-from hwloop.study.judge_stage import make_estimator
 from hwloop.study.predictor_stage import Judged, fit_predictor
 from hwloop.study.result import NetworkResult, StudyResult
-from hwloop.study.rivals import RIVALS, Found, Scene
+from hwloop.study.rivals import RIVALS
+from hwloop.study.scene import Scene
+from hwloop.study.search_stage import search, tell_cut, workers_of
 from hwloop.study.space import Moves, find_moves
 from hwloop.study.table_stage import GrainSweep, describe, find_grain, tabulate
-from hwloop_agent.journal import Journal
 
 #: Fewer candidates than this are better listed than searched.
 SMALLEST_SPACE = 8
@@ -74,7 +75,7 @@ def run_study(path: Path, progress: Progress) -> tuple[StudyResult, Path]:
         if study.resumed:
             progress.say(f"going on with the study in {root}")
         with TrialStore(study.path("trials.ndjson")) as store:
-            _tell_cut(store.path, store.cut_bytes, progress)
+            tell_cut(store.path, store.cut_bytes, progress)
             return _run(config, path.parent, device, study, store, progress), root
 
 
@@ -112,16 +113,17 @@ def _run(
     judged = fit_predictor(config, base, moves, table, runtime, bench, study, progress)
 
     scene = Scene(config, base, moves, judged.predictor, runtime, bench, study, progress)
-    searched = _search(scene)
+    searched = search(scene, judged, folder)
     found = searched.result
-    front = measure_front(found.front, config, base, moves, judged.predictor, runtime, bench)
+    predictor = judged.with_measured(found.measured, moves.space) if found.measured else judged.predictor
+    front = measure_front(found.front, config, base, moves, predictor, runtime, bench)
     picked = pick(front, config.search.networks, moves.space.base)
     chosen = {BASE: moves.space.base} | {network_name(c.evaluated.text): c.evaluated.candidate for c in picked}
     models = ship(chosen, config, base, moves, searched.network, study, progress)
     errors = {BASE: 1 - base.validation_accuracy} | {
         network_name(c.evaluated.text): _error(c.evaluated, found.objectives) for c in picked
     }
-    shipped = judge_shipped(models, chosen, errors, config, base, moves, judged.predictor, runtime, bench)
+    shipped = judge_shipped(models, chosen, errors, config, base, moves, predictor, runtime, bench)
     result = _result(config, shipped, found, front, judged, grain, bench, identity)
     _write_front(study.path("front.csv"), result)
     return result
@@ -148,6 +150,18 @@ def _check_names(config: StudyConfig, path: Path) -> None:
             ("search", "algorithm"),
             f"there is no algorithm {config.search.algorithm!r}; known are {known}",
         )
+    try:
+        parse_constraints(config.search.constraints)
+    except UserError as error:
+        raise error_at(path, ("search", "constraints"), str(error)) from error
+    try:
+        workers_of(config)
+    except UserError as error:
+        raise error_at(path, ("search", "workers"), str(error)) from error
+    if config.search.dask is not None and find_spec("distributed") is None:
+        raise error_at(
+            path, ("search", "dask"), "needs dask: install it with `pip install 'hwloop[dask]'`, or leave it out"
+        )
 
 
 def _device(config: StudyConfig, path: Path) -> Device:
@@ -155,14 +169,6 @@ def _device(config: StudyConfig, path: Path) -> Device:
         return Inventory.find(path.parent).get(config.device.name)
     except UserError as error:
         raise error_at(path, ("device", "name"), str(error)) from error
-
-
-def _tell_cut(path: Path, cut_bytes: int, progress: Progress) -> None:
-    if cut_bytes:
-        progress.say(
-            f"{path.name}: {cut_bytes} damaged bytes at the end were cut and kept beside it;"
-            " everything before them is used"
-        )
 
 
 def _grain(
@@ -178,41 +184,6 @@ def _grain(
     sweep = find_grain(moves, runtime, bench, study)
     progress.say(describe(sweep))
     return sweep
-
-
-def _search(scene: Scene) -> Found:
-    """Search, or go on; an algorithm with weights of its own has a stage of its own."""
-    path = scene.study.path("search.ndjson")
-    journal = Journal.open(path)
-    try:
-        _tell_cut(path, journal.cut_bytes, scene.progress)
-        return RIVALS.get(scene.config.search.algorithm, _search_judged)(scene, journal)
-    finally:
-        journal.close()
-
-
-def _search_judged(scene: Scene, journal: Journal) -> Found:
-    """Search with the error estimates of the study's judge."""
-    config, base, moves = scene.config, scene.base, scene.moves
-    judge = make_estimator(config.judge.fidelity, config, base, moves, scene.study, scene.progress)
-    result = run_search(
-        moves.space,
-        OneByOne(lambda candidate: judge.estimate(candidate).error),
-        scene.predictor,
-        config.search.objectives,
-        algorithm=config.search.algorithm,
-        population=config.search.population,
-        generations=config.search.generations,
-        seed=config.study.seed,
-        journal=journal,
-        progress=scene.progress,
-        context={
-            "data": base.data.fingerprint,
-            "channel_order": moves.surgery.ordered_by,
-            **judge.conditions,
-        },
-    )
-    return Found(result, moves.surgery.apply)
 
 
 def _error(evaluated: Evaluated, objectives: Sequence[str]) -> float:
@@ -252,6 +223,19 @@ def _result(
         notes.append(f"never measured, so missing in every prediction: {', '.join(judged.predictor.missing)}")
     if found.exhausted:
         notes.append("the search ran out of new candidates before its last generation")
+    if found.measured:
+        by_candidate = {probe.candidate: probe for probe in found.probes}
+        inside = sum(
+            by_candidate[one.candidate].low_ms <= one.latency_ms <= by_candidate[one.candidate].high_ms
+            for one in found.measured
+        )
+        notes.append(
+            f"{len(found.measured)} networks were measured during the search, {inside} of them within the"
+            f" {100 * judged.predictor.coverage.nominal:.0f} % interval that had been predicted before"
+        )
+    broken = [c.evaluated.text for c in front if c.violated]
+    if broken:
+        notes.append(f"{len(broken)} networks of the search's front broke a limit when they were measured: left out")
     flagged = [n.name for n in shipped if n.measured.status != "ok"]
     if flagged:
         notes.append(f"measured under degraded conditions: {', '.join(flagged)} (reasons in the report)")

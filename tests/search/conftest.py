@@ -59,10 +59,11 @@ class Sizes:
 
 @dataclass
 class Model:
-    """Latency is a staircase, memory a line; `calls` counts predictions."""
+    """Latency is a staircase with an interval of `spread` to each side, memory a line; `calls` counts predictions."""
 
     slowdown: float = 1.0
     memory: bool = True
+    spread: float = 0.0
     scalable: Sizes = field(default_factory=Sizes)
     calls: int = 0
 
@@ -73,7 +74,8 @@ class Model:
         if blocks is not None:
             latency = latency - self.slowdown * 2e-4 * (~np.asarray(blocks)).sum(axis=1)
         peak = 60e6 + 1e4 * w.sum(axis=1) if self.memory else np.full(len(w), np.nan)
-        return Prediction(latency, latency, latency, peak, latency, np.zeros(len(w)), (), ())
+        low, high = latency * (1 - self.spread), latency * (1 + self.spread)
+        return Prediction(latency, low, high, peak, latency, np.zeros(len(w)), (), ())
 
 
 def error_of(candidate: Candidate) -> float:

@@ -42,6 +42,7 @@ population = 8
 generations = 5
 measured = 4
 networks = 2
+device_trials = 4
 [finetune]
 epochs = 1
 """

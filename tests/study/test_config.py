@@ -25,6 +25,8 @@ def written(tmp_path: Path, text: str) -> Path:
         ("[search]\n\nobjectives = []\n", [":3:", "search.objectives", "at least 1"]),
         ("[search]\nobjectives = [1]\n", [":2:", "search.objectives", "string"]),
         ('[pruning]\ngrain = "eight"\n', [":2:", "pruning.grain", "'eight'"]),
+        ('[search]\nworkers = "all"\n', [":2:", "search.workers", "'all'"]),
+        ('[search]\ndask = "host"\n', [":2:", "search.dask", "'host'"]),
         ("search.population = 2\n", [":1:", "search.population", "4"]),
         ("[measurement]\nmin_s = 3.0\n", [":1:", "max_s must not be smaller"]),
         ("[data]\nvalidation = 0\n", [":2:", "data.validation", "greater than 0"]),
@@ -75,9 +77,9 @@ def test_an_unknown_preset_lists_the_known() -> None:
         study_text("imagenet", name="mine")
 
 
-def test_the_place_on_disk_is_not_part_of_what_a_study_is(tmp_path: Path) -> None:
-    here = load_config(written(tmp_path, '[study]\ndirectory = "a"\n'))
-    there = load_config(written(tmp_path, '[study]\ndirectory = "b"\n'))
+def test_the_place_on_disk_and_who_evaluates_are_not_part_of_what_a_study_is(tmp_path: Path) -> None:
+    here = load_config(written(tmp_path, '[study]\ndirectory = "a"\n[search]\nworkers = 2\n'))
+    there = load_config(written(tmp_path, '[study]\ndirectory = "b"\n[search]\ndask = "tcp://host:8786"\n'))
     other = load_config(written(tmp_path, "[study]\nseed = 1\n"))
     assert here.fingerprint == there.fingerprint
     assert here.fingerprint != other.fingerprint

@@ -101,7 +101,8 @@ def test_a_study_begun_with_widths_alone_goes_on_with_widths_alone(base: Base, t
         assert again.surgery.order == begun.surgery.order
         assert again.scalable.blocks == begun.scalable.blocks
         alone = begun.space.without_blocks()
-        study.write_json("space.json", {"space": alone.to_record(), "order": begun.surgery.order})
+        kept = {"space": alone.to_record(), "order": begun.surgery.order, "ordered_by": begun.surgery.ordered_by}
+        study.write_json("space.json", kept)
         old = find_moves(config, base, ONNXRUNTIME_X86, study, Silent())
         assert old.space == alone
         assert old.scalable.blocks == old.scalable.alternatives == ()

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from hwloop.datasets import DataConfig, load_images
-from hwloop.errors import StudyError
+from hwloop.errors import ConfigError, StudyError
 from hwloop.extraction import network_from_onnx
 from hwloop.layers.ops import OPS
 from hwloop.models import build_model, load_weights
@@ -163,6 +163,35 @@ def test_another_study_is_not_written_over(finished: Finished, tmp_path: Path) -
 def test_the_settings_of_the_result_are_those_of_the_file(finished: Finished) -> None:
     kept = json.loads((finished[0].parent / "study" / "study.json").read_text())
     assert kept["settings"] == load_config(finished[0]).content()
+
+
+def test_the_device_takes_part_in_the_search_within_its_budget(finished: Finished) -> None:
+    folder = finished[0].parent / "study"
+    records = read_records(folder / "search.ndjson")[0]
+    sent = [probe for record in records if record["kind"] == "sent" for probe in record["probes"]]
+    taken = [network for record in records if record["kind"] == "taken" for network in record["networks"]]
+    assert 0 < len(sent) <= 4
+    assert [one["widths"] for one in taken] == [one["widths"] for one in sent]
+    assert all(one["latency_ms"] > 0 and one["peak_bytes"] > 0 for one in taken)
+    assert any(f"{len(taken)} networks were measured during the search" in note for note in finished[2]["notes"])
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "text"),
+    [
+        ("constraints", '["latency_ms < 5"]', "is not of the form"),
+        ("workers", "1000", "more than the"),
+        ("dask", '"tcp://127.0.0.1:9"', "install it with"),
+    ],
+)
+def test_what_a_search_cannot_keep_or_use_is_told_with_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, value: str, text: str
+) -> None:
+    monkeypatch.setattr("hwloop.study.study.find_spec", lambda name: None)
+    study = write_study(tmp_path, TINY.replace("measured = 4", f"measured = 4\n{key} = {value}"))
+    line = study.read_text().splitlines().index(f"{key} = {value}") + 1
+    with pytest.raises(ConfigError, match=rf"study.toml:{line}: search.{key}: .*{text}"):
+        run_study(study, Silent())
 
 
 @pytest.mark.slow

@@ -1,0 +1,95 @@
+"""Error functions that worker processes can load, with faults that strike once or always."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from hwloop.errors import ModelError
+from hwloop.pruning import Candidate
+from tests.search.conftest import error_of
+
+
+def strikes_first(marks: Path, candidate: Candidate) -> bool:
+    """Whether this is the first time, over all processes, that this is asked for a candidate."""
+    try:
+        (marks / "-".join(map(str, candidate.widths))).touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class Told:
+    """Writes down, durably, who was evaluated."""
+
+    path: Path
+
+    def __call__(self, candidate: Candidate) -> float:
+        with self.path.open("a") as stream:
+            stream.write(f"{candidate.widths} {os.getpid()}\n")
+        return error_of(candidate)
+
+
+@dataclass(frozen=True)
+class Mortal:
+    """Dies, hangs or runs out of memory when it first sees certain candidates; dies of the poison always."""
+
+    marks: Path
+    dies: Candidate | None = None
+    hangs: Candidate | None = None
+    lacks: Candidate | None = None
+    poison: Candidate | None = None
+
+    def __call__(self, candidate: Candidate) -> float:
+        if candidate == self.poison:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if candidate in (self.dies, self.hangs, self.lacks) and strikes_first(self.marks, candidate):
+            if candidate == self.dies:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if candidate == self.hangs:
+                time.sleep(600)
+            raise MemoryError
+        return error_of(candidate)
+
+
+@dataclass(frozen=True)
+class Refusing:
+    """Refuses everything, as a network that cannot be sliced does, or as a function with a mistake."""
+
+    kind: str
+
+    def __call__(self, candidate: Candidate) -> float:
+        if self.kind == "model":
+            raise ModelError("no such network")
+        raise ZeroDivisionError("a mistake")
+
+
+@dataclass(frozen=True)
+class Unloadable:
+    """Ends the process that loads it."""
+
+    def __call__(self, candidate: Candidate) -> float:
+        return 0.0
+
+    def __setstate__(self, state: object) -> None:
+        os._exit(7)
+
+    def __getstate__(self) -> dict[str, int]:
+        return {"something": 1}
+
+
+@dataclass(frozen=True)
+class Slow:
+    """Takes a while, so that faults strike in the middle; leaves a mark for each evaluation."""
+
+    marks: Path
+    seconds: float = 0.05
+
+    def __call__(self, candidate: Candidate) -> float:
+        (self.marks / "-".join(map(str, candidate.widths))).touch()
+        time.sleep(self.seconds)
+        return error_of(candidate)
