@@ -18,7 +18,7 @@ from hwloop.datasets import ImageSet
 from hwloop.layers import Layer
 from hwloop.measurement import Farm, Subject
 from hwloop.models import build_model
-from hwloop.pruning import Candidate, ErrorJudge, plan_surgery, pruning_space
+from hwloop.pruning import RECALIBRATED, Candidate, ErrorEstimator, HeldOut, Recalibration, plan_surgery, pruning_space
 from hwloop.runtimes import get_runtime
 from hwloop.search import BatchEvaluator, ErrorOf, LocalWorkers, OneByOne, available_cpus
 from tests.measurement.farming import ReplayStation, faults_of, record
@@ -49,15 +49,16 @@ def evaluations(count: int, rounds: int, images: int) -> None:
     rng = np.random.default_rng(0)
     pixels = rng.standard_normal((images + 512, *SHAPE), dtype=np.float32)
     labels = rng.integers(0, 10, images + 512)
-    judge = ErrorJudge(
+    judge = ErrorEstimator(
+        RECALIBRATED,
         plan_surgery(module, space),
-        ImageSet(pixels[:512], labels[:512]),
-        ImageSet(pixels[512:], labels[512:]),
+        Recalibration(ImageSet(pixels[:512], labels[:512])),
+        HeldOut(ImageSet(pixels[512:], labels[512:])),
         threads=1,
     )
     batches = [_candidates(space, count, rng) for _ in range(rounds + 1)]
     print(
-        f"evaluation: resnet20, {images} images, {judge.dtype}, {rounds} rounds of {count} candidates,"
+        f"evaluation: resnet20, {images} images, judged in {judge.conditions['judge_dtype']}, {rounds} rounds of {count} candidates,"
         f" {available_cpus()} CPUs may be used, load {os.getloadavg()[0]:.1f}"
     )
     found = {}
@@ -135,18 +136,18 @@ def _subjects(count: int) -> list[Subject]:
 
 
 @contextmanager
-def _here(judge: ErrorJudge) -> Iterator[BatchEvaluator]:
+def _here(judge: ErrorEstimator) -> Iterator[BatchEvaluator]:
     yield OneByOne(ErrorOf(judge))
 
 
 @contextmanager
-def _local(judge: ErrorJudge, count: int) -> Iterator[BatchEvaluator]:
+def _local(judge: ErrorEstimator, count: int) -> Iterator[BatchEvaluator]:
     with LocalWorkers(ErrorOf(judge), count) as workers:
         yield workers
 
 
 @contextmanager
-def _cluster(judge: ErrorJudge) -> Iterator[BatchEvaluator]:
+def _cluster(judge: ErrorEstimator) -> Iterator[BatchEvaluator]:
     from hwloop.search.cluster import DaskCluster
 
     with LocalCluster() as cluster, DaskCluster(ErrorOf(judge), cluster.address) as evaluator:

@@ -18,7 +18,7 @@ import pytest
 from hwloop.datasets import ImageSet
 from hwloop.errors import EvaluationError, ModelError, UserError
 from hwloop.models import build_model
-from hwloop.pruning import Candidate, ErrorJudge, plan_surgery, pruning_space
+from hwloop.pruning import RECALIBRATED, Candidate, ErrorEstimator, HeldOut, Recalibration, plan_surgery, pruning_space
 from hwloop.search import ErrorOf, Limits, LocalWorkers, available_cpus, open_evaluator, worker_count
 from hwloop.search.backlog import Backlog
 from hwloop.search.evaluators import WhenWorthIt
@@ -114,11 +114,11 @@ def test_the_judge_of_a_network_with_blocks_can_be_sent() -> None:
     space = pruning_space(module, (1, 8, 8), grain=8)
     rng = np.random.default_rng(0)
     images = ImageSet(rng.standard_normal((64, 1, 8, 8), dtype=np.float32), rng.integers(0, 10, 64))
-    judge = ErrorJudge(plan_surgery(module, space), images, images, threads=1)
+    judge = ErrorEstimator(RECALIBRATED, plan_surgery(module, space), Recalibration(images), HeldOut(images), threads=1)
     thin = space.candidate([space.levels(g)[0] for g in range(len(space.groups))], [False] * len(space.blocks))
     assert thin.removed
     sent = pickle.loads(pickled(ErrorOf(judge)))
-    assert [sent(each) for each in (space.base, thin)] == [judge.error(each).error for each in (space.base, thin)]
+    assert [sent(each) for each in (space.base, thin)] == [judge.estimate(each).error for each in (space.base, thin)]
 
 
 def test_when_everything_fails_nothing_is_written_down(toy: Any) -> None:
@@ -179,8 +179,7 @@ def test_a_backlog_gives_each_candidate_its_attempts_and_finishes_it_once() -> N
 ORPHANS = """
 import sys
 from pathlib import Path
-from hwloop.models import build_model
-from hwloop.pruning import Candidate, ErrorJudge, plan_surgery, pruning_space
+from hwloop.pruning import Candidate
 from hwloop.search import LocalWorkers
 from tests.search.errors import Mortal
 workers = LocalWorkers(Mortal(Path(sys.argv[1]), hangs=Candidate((8,))), 1)
