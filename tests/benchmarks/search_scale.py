@@ -58,8 +58,8 @@ def evaluations(count: int, rounds: int, images: int) -> None:
     )
     batches = [_candidates(space, count, rng) for _ in range(rounds + 1)]
     print(
-        f"evaluation: resnet20, {images} images, judged in {judge.conditions['judge_dtype']}, {rounds} rounds of {count} candidates,"
-        f" {available_cpus()} CPUs may be used, load {os.getloadavg()[0]:.1f}"
+        f"evaluation: resnet20, {images} images, judged in {judge.conditions['judge_dtype']}, {rounds} rounds of"
+        f" {count} candidates, {available_cpus()} CPUs may be used, load {os.getloadavg()[0]:.1f}"
     )
     found = {}
     for name, opened in (
