@@ -47,13 +47,13 @@ class MeasuredCosts:
         self._known: dict[Candidate, Measurement] = {}
 
     def predict(self, widths: ArrayLike, blocks: ArrayLike | None = None) -> Prediction:
-        """What (n, G) widths and (n, B) flags of the blocks that remain take on the device.
+        """What (n, G) widths and (n, B) flags of the blocks that remain (all, without flags) take on the device.
 
         Raises:
             UserError: a network could not be measured.
         """
         rows = np.asarray(widths)
-        flags = np.ones((len(rows), 0), dtype=np.bool_) if blocks is None else np.asarray(blocks)
+        flags = np.ones((len(rows), len(self._space.blocks)), dtype=np.bool_) if blocks is None else np.asarray(blocks)
         candidates = [
             self._space.candidate([int(width) for width in row], [bool(flag) for flag in remains])
             for row, remains in zip(rows, flags, strict=True)

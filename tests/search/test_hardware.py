@@ -89,6 +89,8 @@ def bits(result: Any) -> str:
 
 @pytest.mark.parametrize("algorithm", list_algorithms())
 def test_measurements_correct_the_predictions_of_everything(toy: Any, algorithm: str) -> None:
+    if algorithm == "age-moea2":
+        pytest.importorskip("numba")
     bench = Bench(toy)
     result = searched(toy, toy.MemoryJournal(), bench, algorithm=algorithm)
     assert 0 < len(bench.asked) <= 12

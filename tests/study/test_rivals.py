@@ -116,6 +116,7 @@ def test_emo_dir_searches_each_part_with_a_journal_of_its_own(scene: Scene, tmp_
     stages = [group.name.split(".")[0] for group in scene.moves.space.groups]
     for each in joint:
         cut = {stage for stage, width, whole in zip(stages, each.candidate.widths, base, strict=True) if width < whole}
+        cut |= {name.split(".")[0] for name in each.candidate.removed}
         assert len(cut) > 1
     assert joint
 
