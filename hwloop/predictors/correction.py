@@ -1,12 +1,13 @@
 """From the sum of isolated layers to the latency of the whole network.
 
 Isolated layers do not add up to a network: every isolated run pays the dispatch of a session and the reorders of its
-input and output, caches are warm or cold otherwise, and where a kernel cannot read blocks the network reorders, not the
-layer (`layer_features.LayerTraffic`). What whole networks teach about that is the ratio of latency to sum, as a Gaussian process: a weighted sum of few physical terms,
-each drawn to nothing unless the networks speak for it, and a smooth bend over the sizes of the network. In the weights'
-view this is Bayesian ridge regression (Rasmussen and Williams 2006, section 2.1), so thirty networks can carry many
-terms. How strong each term may be is learned by the marginal likelihood (ibid., section 5.4.1), and the form (which
-terms there are at all) by leave-one-out (section 5.4.2: in closed form).
+input and output, caches are warm or cold otherwise, and where a kernel cannot read blocks the network reorders, not
+the layer (`layer_features.LayerTraffic`). What whole networks teach about that is the ratio of latency to sum, as a
+Gaussian process: a weighted sum of few physical terms, each drawn to nothing unless the networks speak for it, and a
+smooth bend over the sizes of the network. In the weights' view this is Bayesian ridge regression (Rasmussen and
+Williams 2006, section 2.1), so thirty networks can carry many terms. How strong each term may be is learned by the
+marginal likelihood (ibid., section 5.4.1), and the form (which terms there are at all) by leave-one-out (section
+5.4.2: in closed form).
 """
 
 from __future__ import annotations
