@@ -1,12 +1,13 @@
 """From the sum of isolated layers to the latency of the whole network.
 
 Isolated layers do not add up to a network: every isolated run pays the dispatch of a session and the reorders of its
-input and output, caches are warm or cold otherwise, and off-block widths are reordered at the borders. What whole
-networks teach about that is the ratio of latency to sum, as a Gaussian process: a weighted sum of few physical terms,
-each drawn to nothing unless the networks speak for it, and a smooth bend over the sizes of the network. In the weights'
-view this is Bayesian ridge regression (Rasmussen and Williams 2006, section 2.1), so thirty networks can carry many
-terms. How strong each term may be is learned by the marginal likelihood (ibid., section 5.4.1), and the form (which
-terms there are at all) by leave-one-out (section 5.4.2: in closed form).
+input and output, caches are warm or cold otherwise, and where a kernel cannot read blocks the network reorders, not
+the layer (`layer_features.LayerTraffic`). What whole networks teach about that is the ratio of latency to sum, as a
+Gaussian process: a weighted sum of few physical terms, each drawn to nothing unless the networks speak for it, and a
+smooth bend over the sizes of the network. In the weights' view this is Bayesian ridge regression (Rasmussen and
+Williams 2006, section 2.1), so thirty networks can carry many terms. How strong each term may be is learned by the
+marginal likelihood (ibid., section 5.4.1), and the form (which terms there are at all) by leave-one-out (section
+5.4.2: in closed form).
 """
 
 from __future__ import annotations
@@ -23,15 +24,19 @@ from scipy.optimize import minimize
 
 FloatArray = NDArray[np.float64]
 
-SCALE, PER_NETWORK, PER_LAYER, MOVED, WEIGHTS, OFF_BLOCK, GEOMETRY, BEND = range(8)
+SCALE, PER_NETWORK, PER_LAYER, ACTIVATIONS, WEIGHTS, PART_BLOCKS, PLAIN_READS, GEOMETRY, BEND = range(9)
+
+PARTS = 6
+"""Columns of `NetworkTerms.parts`: from `PER_NETWORK` to `PLAIN_READS`."""
 
 PART_NAMES = (
     "scale of the sum",
     "per network",
     "per layer",
-    "bytes moved",
+    "bytes of activations",
     "bytes of weights",
-    "bytes of off-block tensors",
+    "bytes written in part blocks",
+    "bytes read out of blocks",
     "kinds of layers",
     "size of the network",
 )
@@ -40,8 +45,8 @@ PART_NAMES = (
 FORMS: Mapping[str, tuple[int, ...]] = {
     "scale": (SCALE,),
     "line": (SCALE, PER_NETWORK, PER_LAYER),
-    "terms": (SCALE, PER_NETWORK, PER_LAYER, MOVED, WEIGHTS, OFF_BLOCK, GEOMETRY),
-    "bend": (SCALE, PER_NETWORK, PER_LAYER, MOVED, WEIGHTS, OFF_BLOCK, GEOMETRY, BEND),
+    "terms": tuple(range(BEND)),
+    "bend": tuple(range(BEND + 1)),
 }
 """Parts of each form, from the simplest to the richest."""
 
@@ -50,12 +55,12 @@ FEWEST_NETWORKS: Mapping[str, int] = {"scale": 1, "line": 4, "terms": 8, "bend":
 PAYS = 0.97
 """A richer form must bring the leave-one-out error below this share of the simpler one's."""
 
-PRIOR_LOGS = np.log([0.2, 0.1, 0.1, 0.05, 0.05, 0.03, 0.1, 0.05, 1.0, 0.015])
+PRIOR_LOGS = np.log([0.2, 0.1, 0.1, 0.05, 0.05, 0.03, 0.03, 0.1, 0.05, 1.0, 0.015])
 """Expected size of each part as a share of the sum, length scale of the bend, noise: relative."""
 
-PRIOR_SPREADS = np.array([0.5, 1.0, 1.0, 1.2, 1.2, 1.2, 0.8, 0.8, 0.5, 0.6])
+PRIOR_SPREADS = np.array([0.5, 1.0, 1.0, 1.2, 1.2, 1.2, 1.2, 0.8, 0.8, 0.5, 0.6])
 
-BEND_SCALE, NOISE = 8, 9
+BEND_SCALE, NOISE = 9, 10
 
 HUBER = 2.0
 """A network whose leave-one-out residual is beyond so many standard deviations is taken for disturbed: it gets more
@@ -76,8 +81,8 @@ class NetworkTerms:
 
     Attributes:
         sums_ms: (n,) sums of the layers, positive.
-        parts: (n, 5) number of networks (1), executed layers, bytes moved, bytes of weights, bytes of tensors whose
-            channels are no whole blocks.
+        parts: (n, 6) number of networks (1), executed layers, bytes of activations, bytes of weights, bytes of tensors
+            written in part blocks, bytes read out of blocks (see `layer_features.LayerTraffic`).
         geometries_ms: (n, g) the sums by geometry.
     """
 
@@ -129,7 +134,7 @@ class Correction:
     Attributes:
         form: a name of `FORMS`, or ``none``.
         logs: hyperparameters, as `PRIOR_LOGS`.
-        units: (5,) unit of each of `NetworkTerms.parts`, in ms of the sum.
+        units: (6,) unit of each of `NetworkTerms.parts`, in ms of the sum.
         center: (3,) and `width`: (3,) of the sizes that the bend is over.
         terms: of the networks that it was fitted on.
         latencies_ms: (k,) of them.
@@ -139,7 +144,7 @@ class Correction:
 
     form: str = "none"
     logs: FloatArray = field(default_factory=lambda: PRIOR_LOGS)
-    units: FloatArray = field(default_factory=lambda: np.ones(5))
+    units: FloatArray = field(default_factory=lambda: np.ones(PARTS))
     center: FloatArray = field(default_factory=lambda: np.zeros(3))
     width: FloatArray = field(default_factory=lambda: np.ones(3))
     terms: NetworkTerms | None = None
@@ -259,7 +264,7 @@ class Correction:
 
 
 Features = tuple[FloatArray, FloatArray, FloatArray]
-"""(n, 5) parts relative to the sum, (n, g) shares of the geometries, (n, 3) sizes of the network."""
+"""(n, 6) parts relative to the sum, (n, g) shares of the geometries, (n, 3) sizes of the network."""
 
 
 def _features(terms: NetworkTerms, units: FloatArray, center: FloatArray, width: FloatArray) -> Features:
@@ -270,8 +275,8 @@ def _features(terms: NetworkTerms, units: FloatArray, center: FloatArray, width:
 
 def _sizes(terms: NetworkTerms) -> FloatArray:
     """(n, 3) logarithms of the sum, of the bytes of weights, and of the activations."""
-    moved, weights = terms.parts[:, 2], terms.parts[:, 3]
-    sizes: FloatArray = np.log(np.stack([terms.sums_ms, weights + 1, np.maximum(moved - weights, 0) + 1], axis=1))
+    activations, weights = terms.parts[:, 2], terms.parts[:, 3]
+    sizes: FloatArray = np.log(np.stack([terms.sums_ms, weights + 1, activations + 1], axis=1))
     return sizes
 
 

@@ -21,6 +21,9 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 
+POOLS = frozenset({"max_pool", "avg_pool", "global_max_pool", "global_avg_pool"})
+
+
 def is_tied(layer: Layer) -> bool:
     """Whether the output width follows from the input width: there is one axis of widths then."""
     return layer.depthwise or OPS[layer.op].width in TIED_RULES
@@ -57,8 +60,7 @@ def work_of(layer: Layer, inputs: IntArray, outputs: IntArray, grain: int) -> La
     """The work of layers that share `layer`'s geometry at (n,) input and output widths."""
     item = ITEM_BYTES[layer.dtype]
     ins, outs = inputs.astype(np.float64), outputs.astype(np.float64)
-    pixels_in = sum(math.prod(shape) for shape in layer.input_shapes) / max(layer.in_channels, 1)
-    pixels_out = math.prod(layer.output_shape) / max(layer.out_channels, 1)
+    pixels_in, pixels_out = _pixels(layer)
     kernel = math.prod(layer.kernel)
     moved = pixels_in * ins + pixels_out * outs * (2 if layer.residual else 1) + layer.vectors * outs
     macs = np.zeros(len(ins))
@@ -76,6 +78,51 @@ def work_of(layer: Layer, inputs: IntArray, outputs: IntArray, grain: int) -> La
     if OPS[layer.op].view:
         moved = np.zeros(len(ins))
     return LayerWork(macs, moved * item)
+
+
+@dataclass(frozen=True)
+class LayerTraffic:
+    """Which tensors n layers of one geometry move.
+
+    A layer that runs alone is handed plain tensors and hands plain ones back, so blocked kernels reorder both; within
+    a network tensors stay in blocks between kernels that take them so. Which bytes are reordered where, and how
+    awkwardly, is therefore what the sum of layers that ran alone gets wrong.
+
+    Attributes:
+        activations: (n,) bytes of inputs, residual and output.
+        part_blocks: (n,) of these, the bytes of residuals and outputs of convolutions whose last block is not full.
+        plain_reads: (n,) bytes of inputs that the kernel takes in the plain layout, so that a network that has them
+            in blocks must reorder them: those of dense convolutions narrower than one block, and those of pools
+            whose last block is not full. (So it is in onnxruntime's graph transformer to its blocked layout.)
+    """
+
+    activations: FloatArray
+    part_blocks: FloatArray
+    plain_reads: FloatArray
+
+
+def traffic_of(layer: Layer, inputs: IntArray, outputs: IntArray, grain: int) -> LayerTraffic:
+    """The traffic of layers that share `layer`'s geometry at (n,) input and output widths."""
+    nothing = np.zeros(len(inputs))
+    if OPS[layer.op].view:
+        return LayerTraffic(nothing, nothing, nothing)
+    pixels_in, pixels_out = _pixels(layer)
+    item = ITEM_BYTES[layer.dtype]
+    read, written = item * pixels_in * inputs, item * pixels_out * outputs * (2 if layer.residual else 1)
+    part_blocks = plain_reads = nothing
+    if layer.op == "conv":
+        part_blocks = np.where(outputs % grain != 0, written, 0.0)
+        if layer.groups == 1:
+            plain_reads = np.where(inputs < grain, read, 0.0)
+    elif layer.op in POOLS:
+        plain_reads = np.where(inputs % grain != 0, read, 0.0)
+    return LayerTraffic(read + written, part_blocks, plain_reads)
+
+
+def _pixels(layer: Layer) -> tuple[float, float]:
+    """Elements per channel of all inputs together, and of the output."""
+    inputs = sum(math.prod(shape) for shape in layer.input_shapes) / max(layer.in_channels, 1)
+    return inputs, math.prod(layer.output_shape) / max(layer.out_channels, 1)
 
 
 def width_axes(layer: Layer, inputs: IntArray, outputs: IntArray, grain: int) -> FloatArray:

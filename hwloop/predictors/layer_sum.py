@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from hwloop.layers import ScalableNetwork
 from hwloop.layers.ops import OPS
-from hwloop.predictors.correction import NetworkTerms
-from hwloop.predictors.layer_features import work_of
+from hwloop.predictors.correction import PARTS, NetworkTerms
+from hwloop.predictors.layer_features import traffic_of
 from hwloop.predictors.layer_model import (
     EXTRAPOLATED,
     INTERPOLATED,
@@ -97,7 +97,7 @@ class LayerSum:
         everywhere = np.asarray(executed.all(axis=0))
         geometries = np.zeros((count, len(self._members)))
         by_kind = np.zeros((count, len(KINDS)))
-        parts = np.zeros((count, 5))
+        parts = np.zeros((count, PARTS))
         variance = np.zeros(count)
         for position, indices in enumerate(self._members):
             values, table, inverse = self._looked_up(indices, inputs[:, indices], outputs[:, indices])
@@ -109,10 +109,8 @@ class LayerSum:
             sums = _gathered(np.column_stack([table, *by_code]), inverse)
             geometries[:, position] = sums[:, 0]
             variance += sums[:, 1] ** 2
-            parts[:, 1] += sums[:, 2]
-            parts[:, 2] += sums[:, 3]
-            parts[:, 4] += sums[:, 4]
-            by_kind[:, kinds] += sums[:, 5:]
+            parts[:, [1, 2, 4, 5]] += sums[:, 2:6]
+            by_kind[:, kinds] += sums[:, 6:]
         weights = self._scalable.weight_bytes(widths, blocks).astype(np.float64)
         parts[:, 0], parts[:, 3] = 1, weights
         terms = NetworkTerms(geometries.sum(axis=1), parts, geometries)
@@ -137,19 +135,23 @@ class LayerSum:
         """Look up the distinct pairs of widths of one geometry's layers.
 
         Returns:
-            The values of the pairs; a row for each (latency, spread in ms, 1, bytes, bytes off block) and one of zeros;
-            and for each layer of each candidate which row is its own.
+            The values of the pairs; a row for each (latency, spread in ms, 1, and the bytes of `LayerTraffic`) and one
+            of zeros; and for each layer of each candidate which row is its own.
         """
         layer = self._scalable.layers[int(indices[0])]
         pair_inputs, pair_outputs, inverse = _distinct_pairs(ins, outs)
         values = self._model.at(layer, pair_inputs, pair_outputs)
-        moved = work_of(layer, pair_inputs, pair_outputs, 1).bytes
-        grain = self._model.grain
-        ragged = (pair_inputs % grain != 0) | (pair_outputs % grain != 0)
-        table = np.zeros((len(moved) + 1, 5))
-        table[:-1] = np.stack(
-            [values.latency_ms, values.latency_ms * values.spread, np.ones(len(moved)), moved, moved * ragged], axis=1
-        )
+        traffic = traffic_of(layer, pair_inputs, pair_outputs, self._model.grain)
+        columns = [
+            values.latency_ms,
+            values.latency_ms * values.spread,
+            np.ones(len(pair_inputs)),
+            traffic.activations,
+            traffic.part_blocks,
+            traffic.plain_reads,
+        ]
+        table = np.zeros((len(pair_inputs) + 1, len(columns)))
+        table[:-1] = np.stack(columns, axis=1)
         return values, table, inverse
 
 

@@ -26,7 +26,7 @@ from hwloop.tables import LatencyTable, LayerCosts, Point
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-FORMAT = 2
+FORMAT = 3
 """Version of the JSON file."""
 
 NOMINAL = 0.9

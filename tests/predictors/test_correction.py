@@ -21,8 +21,9 @@ def networks(count: int, seed: int = 0) -> NetworkTerms:
     geometries = rng.uniform(0.2, 2.0, (count, 2))
     sums = geometries.sum(axis=1)
     weights = sums * 1e6 * rng.uniform(0.3, 1.7, count)
-    moved = weights + sums * 4e6 * rng.uniform(0.3, 1.7, count)
-    parts = np.stack([np.ones(count), np.full(count, LAYERS), moved, weights, 0.1 * moved], axis=1)
+    moved = sums * 4e6 * rng.uniform(0.3, 1.7, count)
+    narrow = 0.1 * moved * rng.integers(0, 2, count)
+    parts = np.stack([np.ones(count), np.full(count, LAYERS), moved, weights, 0.1 * moved, narrow], axis=1)
     return NetworkTerms(sums, parts, geometries)
 
 
@@ -48,6 +49,16 @@ def test_a_kind_of_layer_that_costs_less_in_a_network_is_found_out() -> None:
     fitted, scaled = fit_correction(KNOWN, latencies), fit_correction(KNOWN, latencies, "scale")
     errors = [np.abs(one.apply(PROBE).latency_ms / true(PROBE) - 1).max() for one in (fitted, scaled)]
     assert fitted.form in ("terms", "bend")
+    assert errors[0] < 0.03 < errors[1]
+
+
+def test_reorders_that_only_the_network_does_are_found() -> None:
+    def true(terms: NetworkTerms) -> np.ndarray:
+        return 0.9 * terms.sums_ms + 4e-7 * terms.parts[:, 5]
+
+    fitted = fit_correction(KNOWN, true(KNOWN) * noise(30, 0.01))
+    scaled = fit_correction(KNOWN, true(KNOWN) * noise(30, 0.01), "line")
+    errors = [np.abs(one.apply(PROBE).latency_ms / true(PROBE) - 1).max() for one in (fitted, scaled)]
     assert errors[0] < 0.03 < errors[1]
 
 

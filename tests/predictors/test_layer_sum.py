@@ -9,6 +9,7 @@ import pytest
 
 from hwloop.layers import Block, Layer, Network, Node, ScalableNetwork
 from hwloop.predictors import LayerModel, LayerSum, NetworkPredictor
+from hwloop.predictors.layer_features import traffic_of
 from hwloop.predictors.layer_model import KINDS, ROOFLINE
 from hwloop.tables import LatencyTable, width_pair
 
@@ -44,12 +45,18 @@ def test_it_agrees_with_looking_up_every_layer_of_every_candidate(
         assert shown == [kind for (_, kind), layer in zip(entries, small.layers, strict=True) if layer.op != "flatten"]
 
 
-def test_bytes_moved_are_those_of_the_layers(bench: Any, small: ScalableNetwork, predictor: NetworkPredictor) -> None:
+def test_bytes_are_those_of_the_layers(bench: Any, small: ScalableNetwork, predictor: NetworkPredictor) -> None:
     widths = bench.candidates(small, 20, seed=3)
-    moved = predictor.sums(widths).terms.parts[:, 2]
+    parts, grain = predictor.sums(widths).terms.parts, predictor.layers.grain
     for index, candidate in enumerate(widths):
         layers = small.at([int(w) for w in candidate]).layers
-        assert moved[index] == sum(layer.bytes_read + layer.bytes_written for layer in layers)
+        assert parts[index, 2] + parts[index, 3] == sum(layer.bytes_read + layer.bytes_written for layer in layers)
+        found = []
+        for layer in layers:
+            pair = width_pair(layer)
+            found.append(traffic_of(layer, np.array([pair.inputs]), np.array([pair.outputs]), grain))
+        assert parts[index, 4] == sum(one.part_blocks[0] for one in found)
+        assert parts[index, 5] == sum(one.plain_reads[0] for one in found)
 
 
 def test_a_measured_network_is_summed_from_its_measurements(bench: Any, small: ScalableNetwork) -> None:

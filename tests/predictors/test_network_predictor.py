@@ -171,8 +171,8 @@ def test_a_file_that_is_no_predictor_or_another_networks_is_refused(
     for content, text in [
         (whole[:200], "is not a predictor"),
         ("[]", "is not a predictor"),
-        (whole.replace('"format": 2', '"format": 3'), "format 3, this hwloop reads up to 2"),
-        (whole.replace('"format": 2', '"format": 1'), "old format 1, this hwloop reads 2; fit it again"),
+        (whole.replace('"format": 3', '"format": 4'), "format 4, this hwloop reads up to 3"),
+        (whole.replace('"format": 3', '"format": 2'), "old format 2, this hwloop reads 3; fit it again"),
         (whole.replace('"residuals"', '"leftovers"'), "is damaged"),
     ]:
         path.write_text(content)
