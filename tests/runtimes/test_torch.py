@@ -207,7 +207,10 @@ def test_a_profile_names_every_call_in_order_and_its_module(net, tmp_path):
     assert all(row["ns"] > 0 and row["calls"] == 1 for row in found["rows"])
 
 
-def test_a_compiled_program_has_no_profile(tmp_path):
+def test_a_compiled_program_has_no_profile(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where the compiler's cache goes
+    for name in ("CXX", "TORCHINDUCTOR_CACHE_DIR", "TORCHINDUCTOR_COMPILE_THREADS", "TMPDIR"):
+        monkeypatch.setenv(name, "")  # put back what the runtime sets
     runtime = AgentRuntime()
     runtime.prepare({"mode": "compiled"})
     with pytest.raises(UnsupportedError, match="no profile"):
