@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from hwloop.study.speedup import SpeedUp, Stopwatch
 
 EVIDENCE_IMAGES = 512
-RECALIBRATION_IMAGES, RECALIBRATION_BATCH = 512, 256
 
 
 def register(app: typer.Typer) -> None:
@@ -86,8 +85,10 @@ def prune(
 ) -> None:
     """Cut channels and blocks out of a network, measure batch normalisations anew, and fine-tune it."""
     # Imported here: the command line must answer at once, and these bring torch along.
+    import torch
+
     from hwloop.cli.display import Display
-    from hwloop.pruning import Evidence, get_criterion, plan_surgery, pruning_space
+    from hwloop.pruning import Evidence, Recalibration, get_criterion, plan_surgery, pruning_space
     from hwloop.study.network import TrainedNetwork, open_network, read_description, save_network
     from hwloop.training import FitConfig
 
@@ -157,7 +158,8 @@ def prune(
     text = space.text(candidate)
     progress.say(f"candidate: {text}")
     module = plan.apply(candidate)
-    _recalibrate(module, images.train.images)
+    Recalibration(images.train, seed=seed, fast=False).prepare(module)
+    module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # missing in torch's stubs
     pruned = TrainedNetwork(module.eval(), base.description.pruned_by(plan, space, text, criterion))
     found: dict[str, Any] = {
         "base": _facts(base.module, base.description.input_shape) | accuracies(base.module, images)
@@ -218,20 +220,6 @@ def _stopwatch(
         )
         identity = bench.identify(folder / f"device-{device}.json")
         yield Stopwatch(plan, space, input_shape, chosen.for_device(identity.facts), bench)
-
-
-def _recalibrate(module: nn.Module, images: Any) -> None:
-    """Measure batch normalisations anew on the first training images, which are in random order."""
-    import torch
-
-    from hwloop.pruning import recalibrate
-
-    count = min(RECALIBRATION_IMAGES, len(images))
-    size = min(RECALIBRATION_BATCH, count)
-    recalibrate(
-        module,
-        [torch.from_numpy(images[start : start + size]) for start in range(0, count - size + 1, size)],
-    )
 
 
 def _facts(module: nn.Module, input_shape: tuple[int, int, int]) -> dict[str, Any]:

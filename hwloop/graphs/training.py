@@ -210,7 +210,7 @@ def fit(
                         f"the loss became {loss.item()} in epoch {epoch}: lower the learning rate"
                         f" ({recipe.learning_rate})"
                     )
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()  # type: ignore[no-untyped-call]  # torch leaves Tensor.backward untyped
                 if after_backward:
                     after_backward()
                 optimiser.step()

@@ -179,7 +179,7 @@ class SyntheticPruning(Problem):  # type: ignore[misc]  # pymoo has no types
         return x[:, self._outer[stage]], options
 
     def _outer_loss(self, stage: int) -> FloatArray:
-        return self._outer_sensitivity[stage] * _missing()[:LEVELS] ** 2  # type: ignore[no-any-return]
+        return self._outer_sensitivity[stage] * _missing()[:LEVELS] ** 2  # type: ignore[no-any-return]  # numpy: ndarray ** 2
 
     def _block_loss(self, stage: int, block: int) -> FloatArray:
         """(8, 9, 9) loss of a block by the stage's level, the option of the block before, and its own."""

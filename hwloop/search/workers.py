@@ -146,7 +146,7 @@ class LocalWorkers:
 
     def _ready(self) -> list[_Worker]:
         by_connection = {worker.connection: worker for worker in self._workers}
-        return [by_connection[found] for found in wait(list(by_connection), POLL_S)]  # type: ignore[index]
+        return [by_connection[found] for found in wait(list(by_connection), POLL_S)]  # type: ignore[index]  # or a handle
 
     def _hear(self, worker: _Worker, backlog: Backlog) -> ErrorResult | None:
         try:

@@ -83,7 +83,7 @@ def _macs(module: nn.Module, images: Tensor) -> dict[str, int]:
     try:
         for path, layer in module.named_modules():
             if isinstance(layer, _ConvNd | nn.Linear):
-                hooks.append(layer.register_forward_hook(counter(path)))  # type: ignore[arg-type]
+                hooks.append(layer.register_forward_hook(counter(path)))  # type: ignore[arg-type]  # torch: of any output
         with torch.no_grad():
             module(images)
     finally:

@@ -200,7 +200,7 @@ def _zeros_frozen(module: nn.Module) -> Iterator[None]:
         return lambda gradient: gradient * mask
 
     hooks = [
-        tensor.register_hook(masked((tensor != 0).to(tensor.dtype)))  # type: ignore[no-untyped-call]
+        tensor.register_hook(masked((tensor != 0).to(tensor.dtype)))  # type: ignore[no-untyped-call]  # as in torch
         for tensor in module.parameters()
     ]
     try:
