@@ -6,8 +6,8 @@ the layer (`layer_features.LayerTraffic`). What whole networks teach about that 
 Gaussian process: a weighted sum of few physical terms, each drawn to nothing unless the networks speak for it, and a
 smooth bend over the sizes of the network. In the weights' view this is Bayesian ridge regression (Rasmussen and
 Williams 2006, section 2.1), so thirty networks can carry many terms. How strong each term may be is learned by the
-marginal likelihood (ibid., section 5.4.1), and the form (which terms there are at all) by leave-one-out (section
-5.4.2: in closed form).
+marginal likelihood (ibid., section 5.4.1), which draws those that explain nothing to nothing; only few networks
+cannot say so much, and get a simpler form. Leave-one-out is in closed form (ibid., section 5.4.2).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from scipy.optimize import minimize
 
 FloatArray = NDArray[np.float64]
 
-SCALE, PER_NETWORK, PER_LAYER, ACTIVATIONS, WEIGHTS, PART_BLOCKS, PLAIN_READS, GEOMETRY, BEND = range(9)
+SCALE, PER_NETWORK, PER_LAYER, ACTIVATIONS, WEIGHTS, PART_BLOCKS, PLAIN_READS, GEOMETRY, STREAM, BEND = range(10)
 
 PARTS = 6
 """Columns of `NetworkTerms.parts`: from `PER_NETWORK` to `PLAIN_READS`."""
@@ -38,6 +38,7 @@ PART_NAMES = (
     "bytes written in part blocks",
     "bytes read out of blocks",
     "kinds of layers",
+    "bytes of weights beyond the caches",
     "size of the network",
 )
 """The parts of a correction, for people; by code."""
@@ -52,15 +53,16 @@ FORMS: Mapping[str, tuple[int, ...]] = {
 
 FEWEST_NETWORKS: Mapping[str, int] = {"scale": 1, "line": 4, "terms": 8, "bend": 12}
 
-PAYS = 0.97
-"""A richer form must bring the leave-one-out error below this share of the simpler one's."""
-
-PRIOR_LOGS = np.log([0.2, 0.1, 0.1, 0.05, 0.05, 0.03, 0.03, 0.1, 0.05, 1.0, 0.015])
+PRIOR_LOGS = np.log([0.2, 0.1, 0.1, 0.05, 0.05, 0.03, 0.03, 0.1, 0.05, 0.05, 1.0, 0.015])
 """Expected size of each part as a share of the sum, length scale of the bend, noise: relative."""
 
-PRIOR_SPREADS = np.array([0.5, 1.0, 1.0, 1.2, 1.2, 1.2, 1.2, 0.8, 0.8, 0.5, 0.6])
+PRIOR_SPREADS = np.array([0.5, 1.0, 1.0, 1.2, 1.2, 1.2, 1.2, 0.8, 1.2, 0.8, 0.5, 0.6])
 
-BEND_SCALE, NOISE = 9, 10
+STREAM_SCALE = 0.5
+"""Over which difference of the logarithm of all bytes of weights their price changes: it rises where they outgrow a
+cache, which they have left again when the network's next run asks for them."""
+
+BEND_SCALE, NOISE = 10, 11
 
 HUBER = 2.0
 """A network whose leave-one-out residual is beyond so many standard deviations is taken for disturbed: it gets more
@@ -250,7 +252,7 @@ class Correction:
         return _kernel(_grams(first, second, FORMS[self.form] if only is None else (only,)), self.logs)
 
     def _diagonal(self, features: Features) -> FloatArray:
-        linear, shares, _ = features
+        linear, shares, *_ = features
         sizes = np.exp(2 * self.logs)
         total = np.zeros(len(linear))
         for part in FORMS[self.form]:
@@ -259,18 +261,19 @@ class Correction:
             elif part == GEOMETRY:
                 total += sizes[part] * (shares**2).sum(1)
             else:
-                total += sizes[part] * linear[:, part - 1] ** 2
+                total += sizes[part] * linear[:, (WEIGHTS if part == STREAM else part) - 1] ** 2
         return total
 
 
-Features = tuple[FloatArray, FloatArray, FloatArray]
-"""(n, 6) parts relative to the sum, (n, g) shares of the geometries, (n, 3) sizes of the network."""
+Features = tuple[FloatArray, FloatArray, FloatArray, FloatArray]
+"""(n, 6) parts relative to the sum, (n, g) shares of the geometries, (n, 3) sizes of the network in units of their
+spread, (n,) logarithm of its bytes of weights."""
 
 
 def _features(terms: NetworkTerms, units: FloatArray, center: FloatArray, width: FloatArray) -> Features:
     sums = terms.sums_ms[:, None]
     sizes = _sizes(terms)
-    return terms.parts * units / sums, terms.geometries_ms / sums, (sizes - center) / width
+    return terms.parts * units / sums, terms.geometries_ms / sums, (sizes - center) / width, sizes[:, 1]
 
 
 def _sizes(terms: NetworkTerms) -> FloatArray:
@@ -288,6 +291,9 @@ def _grams(first: Features, second: Features, parts: Sequence[int]) -> dict[int,
             found[part] = np.ones((len(first[0]), len(second[0])))
         elif part == GEOMETRY:
             found[part] = first[1] @ second[1].T
+        elif part == STREAM:
+            apart = (first[3][:, None] - second[3][None, :]) / STREAM_SCALE
+            found[part] = np.outer(first[0][:, WEIGHTS - 1], second[0][:, WEIGHTS - 1]) * np.exp(-0.5 * apart**2)
         elif part == BEND:
             a, b = first[2], second[2]
             found[part] = np.maximum((a**2).sum(1)[:, None] + (b**2).sum(1)[None, :] - 2 * a @ b.T, 0)
@@ -312,7 +318,7 @@ def fit_correction(terms: NetworkTerms, latencies_ms: FloatArray, form: str | No
     Args:
         terms: of k networks.
         latencies_ms: (k,) measured latencies, positive.
-        form: a name of `FORMS`; by default chosen by leave-one-out, the richer form only where it pays.
+        form: a name of `FORMS`; by default the richest that so many networks can carry.
 
     Returns:
         The correction; of form ``none`` when there is no network.
@@ -320,14 +326,8 @@ def fit_correction(terms: NetworkTerms, latencies_ms: FloatArray, form: str | No
     count = len(latencies_ms)
     if count == 0:
         return Correction()
-    forms = [form] if form is not None else [name for name, fewest in FEWEST_NETWORKS.items() if count >= fewest]
-    chosen: Correction | None = None
-    for name in forms:
-        fitted = _fit(terms, latencies_ms, name)
-        if chosen is None or fitted.leave_one_out_error < PAYS * chosen.leave_one_out_error:
-            chosen = fitted
-    assert chosen is not None
-    return chosen
+    richest = max((fewest, name) for name, fewest in FEWEST_NETWORKS.items() if count >= fewest)[1]
+    return _fit(terms, latencies_ms, form or richest)
 
 
 def _fit(terms: NetworkTerms, latencies: FloatArray, form: str) -> Correction:

@@ -26,7 +26,7 @@ from hwloop.tables import LatencyTable, LayerCosts, Point
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-FORMAT = 3
+FORMAT = 4
 """Version of the JSON file."""
 
 NOMINAL = 0.9
@@ -296,7 +296,7 @@ class NetworkPredictor:
 def _residuals(terms: NetworkTerms, latencies: FloatArray) -> FloatArray:
     """(k,) relative residual of each network under a correction fitted without it, in units of its expected spread.
 
-    Everything is fitted again, the strengths of the terms and the form included: what the full correction learned from
+    Everything is fitted again, the strengths of the terms included: what the full correction learned from
     a network must not help to judge it.
     """
     found = np.zeros(len(latencies))

@@ -2,6 +2,7 @@
 
 python -m tests.benchmarks spaces --folder DIR [--spaces resnet20,…] [--runtimes onnxruntime,litert] [--held-out 100]
                                   [--layers 400] [--networks 30] [--minutes 10] [--grain 8] [--seeds 5] [--json FILE]
+                                  [--truth-processes 1]
 
 Measures what is not in DIR yet, so it can be stopped and run again: layers and networks of the campaign (adaptive
 sampling within the limits), then the held-out networks, which are the truth and count to nobody's measurements; all
@@ -130,7 +131,7 @@ def measure_space(name: str, runtime_name: str, given: argparse.Namespace, conso
             for one in sample_candidates(moves.space, given.held_out + len(seen) + 2, HELD_OUT_SEED)[2:]
             if moves.space.text(one) not in seen
         ][: given.held_out]
-        truth = judge.measure_networks(candidates, "held-out networks")
+        truth = judge.measure_networks(candidates, "held-out networks", given.truth_processes)
         again = judge.measured_twice(candidates[:NOISE_NETWORKS])
     usable = tuple(one for one in truth if one.status in USABLE)
     if len(usable) < 10:
@@ -271,5 +272,6 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--grain", type=int, default=8)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--attempts", type=int, default=2, help="of a trial under bad conditions")
+    parser.add_argument("--truth-processes", type=int, default=1, help="in which a held-out network is measured")
     parser.add_argument("--json", type=Path)
     return parser.parse_args(list(arguments))
