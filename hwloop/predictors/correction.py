@@ -245,7 +245,7 @@ class Correction:
     def _noise(self) -> FloatArray:
         return np.asarray(np.exp(self.logs[NOISE]) * self._ratios() * self.noise_factors, dtype=np.float64)
 
-    def _features(self, terms: NetworkTerms) -> tuple[FloatArray, FloatArray, FloatArray]:
+    def _features(self, terms: NetworkTerms) -> Features:
         return _features(terms, self.units, self.center, self.width)
 
     def _kernel(self, first: Features, second: Features, only: int | None = None) -> FloatArray:
