@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from hwloop.errors import DataError
 from hwloop.files import write_atomic
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 METADATA_KEY = b"hwloop.latency_table"
 
@@ -57,12 +57,13 @@ SCHEMA = pa.schema(
         pa.field("emulated", pa.bool_()),
         pa.field("fusion", pa.string()),
         pa.field("workload_sha256", pa.string()),
+        pa.field("energy_mj", pa.float64()),
     ]
 )
 """Columns of the newest version. Latencies are null in rows whose status is not usable."""
 
 #: Columns that later versions added, with the version; read as null from older tables.
-ADDED = {"emulated": 2, "fusion": 2, "workload_sha256": 3}
+ADDED = {"emulated": 2, "fusion": 2, "workload_sha256": 3, "energy_mj": 4}
 
 CONTEXT_COLUMNS = ("device", "cpu", "runtime", "runtime_version", "threads")
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 NS_PER_MS = 1e6
+MJ_PER_J = 1e3
 
 #: Statuses whose numbers may be used. A degraded trial is used only when no process gave an ok one.
 USABLE = ("ok", "degraded")
@@ -46,6 +47,7 @@ class Measurement:
         peak_bytes: peak resident set with the runtime and the model loaded (median over processes); 0 when unknown.
         model_bytes: the part of `peak_bytes` above the runtime's base (median over processes).
         memory_method: how the memory was read, as the agent says it.
+        energy_mj: of one run (median over processes); None where no process could read it.
         trial_ids: of all trials, usable or not.
         provenance: what the trials ran on and with: runtime, version, threads, governor, clock, throttle, boot id …
     """
@@ -61,6 +63,7 @@ class Measurement:
     memory_method: str
     trial_ids: tuple[str, ...]
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    energy_mj: float | None = None
 
     @property
     def usable(self) -> bool:
@@ -105,6 +108,7 @@ def pool(key: str, records: Sequence[Mapping[str, Any]]) -> Measurement:
         memory_method=str(memory[0]["method"]),
         trial_ids=trial_ids,
         provenance=_provenance(used),
+        energy_mj=_energy_mj(used),
     )
 
 
@@ -112,6 +116,12 @@ def _median_bytes(memory: Sequence[Mapping[str, Any]], name: str) -> int:
     """Median over the processes that could read it; 0 when none could (the record's method says why)."""
     known = [m[name] for m in memory if m.get(name) is not None]
     return int(statistics.median(known)) if known else 0
+
+
+def _energy_mj(records: Sequence[Mapping[str, Any]]) -> float | None:
+    """Median over the processes that could read it; None when none could (the record's reason says why)."""
+    known = [joules for r in records if (joules := (r.get("energy") or {}).get("joules_per_run")) is not None]
+    return MJ_PER_J * statistics.median(known) if known else None
 
 
 def _provenance(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

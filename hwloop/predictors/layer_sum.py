@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hwloop.layers import ScalableNetwork
 from hwloop.layers.ops import OPS
-from hwloop.predictors.correction import PARTS, NetworkTerms
+from hwloop.predictors.correction import ACTIVATIONS, PARTS, NetworkTerms
 from hwloop.predictors.layer_features import traffic_of
 from hwloop.predictors.layer_model import (
     EXTRAPOLATED,
@@ -50,6 +50,12 @@ class LayerSums:
     def total_ms(self) -> FloatArray:
         """(n,) sum of the layers; layers of which nothing is known count 0."""
         return self.terms.sums_ms
+
+    @property
+    def moved_bytes(self) -> FloatArray:
+        """(n,) bytes of activations and weights, each once."""
+        moved: FloatArray = self.terms.parts[:, ACTIVATIONS - 1] + self.weight_bytes
+        return moved
 
     @property
     def unmeasured_share(self) -> FloatArray:

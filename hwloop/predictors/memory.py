@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import nnls
+
+from hwloop.predictors.positive import fit_positive, upper_margin
 
 FloatArray = NDArray[np.float64]
 
@@ -20,13 +20,6 @@ EXPECTED_SPREAD = 2.0
 
 FEWEST_NETWORKS = 3
 """With fewer, only the base is fitted and the expected copies are assumed."""
-
-HUBER = 1.5
-
-UPPER = 0.9
-"""Share of the networks that lie below the upper bound."""
-
-ROUNDS = 20
 
 
 @dataclass(frozen=True)
@@ -67,9 +60,7 @@ def fit_memory(weight_bytes: FloatArray, activation_bytes: FloatArray, peak_byte
     """Fit the model on measured peaks.
 
     A small network moves the peak by less than the peak's own noise (pages, arenas, allocator slack), so the
-    copies are estimated with a prior (`EXPECTED`, `EXPECTED_SPREAD`) that yields as the data speak: ridge
-    regression whose weight is the noise that the fit leaves, non-negative, with Huber weights against single
-    outliers.
+    copies are estimated with a prior (`EXPECTED`, `EXPECTED_SPREAD`) that yields as the data speak (`fit_positive`).
 
     Args:
         weight_bytes: (n,).
@@ -85,23 +76,15 @@ def fit_memory(weight_bytes: FloatArray, activation_bytes: FloatArray, peak_byte
     expected = EXPECTED * (weight_bytes + activation_bytes)
     if count < FEWEST_NETWORKS:
         return MemoryModel(max(float(np.median(peak_bytes - expected)), 0.0), networks=count)
-    design = np.stack([np.ones(count), weight_bytes, activation_bytes], axis=1) / peak_bytes[:, None]
-    scale = np.abs(design).mean(axis=0)
-    scale[scale == 0] = 1
-    scaled = design / scale
-    weights = np.ones(count)
+    terms = np.stack([np.ones(count), weight_bytes, activation_bytes], axis=1)
     # The first noise is that of the expected copies, so that the prior starts with a fair weight.
-    residuals = np.abs((peak_bytes - expected) - np.median(peak_bytes - expected)) / peak_bytes
-    solution = np.zeros(3)
-    for _ in range(ROUNDS):
-        noise = max(1.4826 * float(np.median(residuals)), 1e-9)
-        prior = noise / EXPECTED_SPREAD * np.diag([0.0, 1.0, 1.0]) / scale
-        rows = np.vstack([scaled * np.sqrt(weights)[:, None], prior])
-        target = np.concatenate([np.sqrt(weights), [0.0, *[noise / EXPECTED_SPREAD * EXPECTED] * 2]])
-        solution = nnls(rows, target)[0]
-        residuals = np.abs(scaled @ solution - 1)
-        weights = np.minimum(1, HUBER * noise / np.maximum(residuals, 1e-12))
-    base, weight_copies, activation_copies = solution / scale
-    above = np.sort(1 / (scaled @ solution) - 1)  # the target is 1
-    margin = max(float(above[min(count, math.ceil(UPPER * (count + 1))) - 1]), 0.0)
-    return MemoryModel(float(base), float(weight_copies), float(activation_copies), count, margin)
+    off = np.abs((peak_bytes - expected) - np.median(peak_bytes - expected)) / peak_bytes
+    base, weight_copies, activation_copies = fit_positive(
+        terms,
+        peak_bytes,
+        np.array([0.0, EXPECTED, EXPECTED]),
+        np.array([np.inf, EXPECTED_SPREAD, EXPECTED_SPREAD]),
+        1.4826 * float(np.median(off)),
+    )
+    model = MemoryModel(float(base), float(weight_copies), float(activation_copies), count)
+    return replace(model, margin=upper_margin(model.apply(weight_bytes, activation_bytes), peak_bytes))

@@ -1,4 +1,4 @@
-"""Latency with an interval, and peak memory, of pruned candidates of one network on one device."""
+"""Latency with an interval, peak memory and energy of pruned candidates of one network on one device."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from hwloop.files import write_atomic
 from hwloop.layers import Layer, ScalableNetwork
 from hwloop.predictors.conformal import Coverage, coverage_of, folds, jackknife_plus
 from hwloop.predictors.correction import Corrected, Correction, NetworkTerms, fit_correction
+from hwloop.predictors.energy import EnergyModel, fit_energy
 from hwloop.predictors.layer_model import EXTRAPOLATED, ROOFLINE, LayerModel
 from hwloop.predictors.layer_sum import LayerSum, LayerSums
 from hwloop.predictors.memory import MemoryModel, fit_memory
@@ -50,6 +51,8 @@ class Prediction:
         roofline: names of layers of whose geometry nothing was measured; an analytic roofline stands in.
         missing: names of layers of which nothing is known at all; they count 0 in the sum.
         memory_margin: relative; the upper end of the peak's interval is so far above it.
+        energy_mj: (n,) of one run; None when no network's energy was measured.
+        energy_margin: relative; the upper end of the energy's interval is so far above it.
     """
 
     latency_ms: FloatArray
@@ -61,11 +64,18 @@ class Prediction:
     roofline: tuple[str, ...]
     missing: tuple[str, ...]
     memory_margin: float = 0.0
+    energy_mj: FloatArray | None = None
+    energy_margin: float = 0.0
 
     @property
     def peak_high_bytes(self) -> FloatArray:
         """(n,) upper end of the peak's interval."""
         return self.peak_bytes * (1 + self.memory_margin)
+
+    @property
+    def energy_high_mj(self) -> FloatArray | None:
+        """(n,) upper end of the energy's interval."""
+        return None if self.energy_mj is None else self.energy_mj * (1 + self.energy_margin)
 
 
 class NetworkPredictor:
@@ -94,6 +104,7 @@ class NetworkPredictor:
         self.layers = layers
         self.correction = Correction()
         self.memory = MemoryModel()
+        self.energy = EnergyModel()
         self.coverage = Coverage(NOMINAL)
         self._sum = LayerSum(scalable, layers)
         self._residuals: FloatArray = np.zeros(0)
@@ -129,16 +140,18 @@ class NetworkPredictor:
         latencies_ms: ArrayLike,
         peak_bytes: ArrayLike | None = None,
         *,
+        energy_mj: Sequence[float | None] | None = None,
         blocks: ArrayLike | None = None,
         coverage: float = NOMINAL,
         calibrating: Sequence[bool] | None = None,
     ) -> NetworkPredictor:
-        """Learn the correction, the interval and the memory model from whole networks.
+        """Learn the correction, the interval, the memory and the energy model from whole networks.
 
         Args:
             widths: (n, G) group widths of the measured networks.
             latencies_ms: (n,) their latencies.
             peak_bytes: (n,) their peak resident sets; networks without one (nan or 0) are left out.
+            energy_mj: (n,) of one run; networks without one (None) are left out.
             blocks: (n, B) flags of the blocks that remain in each; all by default.
             coverage: of the interval.
             calibrating: (n,) which networks were drawn like those that will be predicted; only these say how wide
@@ -173,6 +186,11 @@ class NetworkPredictor:
             shown = None if flags is None else flags[known]
             activations = self.scalable.peak_activation_bytes(points[known], shown).astype(np.float64)
             fitted.memory = fit_memory(sums.weight_bytes[known], activations, peaks[known])
+        if energy_mj is not None:
+            energies = np.asarray(energy_mj, dtype=np.float64)
+            known = np.isfinite(energies) & (energies > 0)
+            macs = self.scalable.macs(points, flags).astype(np.float64)
+            fitted.energy = fit_energy(latencies[known], macs[known], sums.moved_bytes[known], energies[known])
         return fitted
 
     def predict(self, widths: ArrayLike, blocks: ArrayLike | None = None, *, strict: bool = False) -> Prediction:
@@ -214,7 +232,16 @@ class NetworkPredictor:
             self.roofline,
             self.missing,
             self.memory.margin,
+            self._energy_mj(latency, widths, blocks, sums),
+            self.energy.margin,
         )
+
+    def _energy_mj(
+        self, latency_ms: FloatArray, widths: ArrayLike, blocks: ArrayLike | None, sums: LayerSums
+    ) -> FloatArray | None:
+        if not self.energy.networks:
+            return None
+        return self.energy.apply(latency_ms, self.scalable.macs(widths, blocks).astype(np.float64), sums.moved_bytes)
 
     def _interval(self, corrected: Corrected) -> tuple[FloatArray, FloatArray]:
         latency = corrected.latency_ms
@@ -238,6 +265,7 @@ class NetworkPredictor:
             "layers": self.layers.to_dict(),
             "correction": self.correction.to_dict(),
             "memory": self.memory.to_dict(),
+            "energy": self.energy.to_dict(),
             "coverage": asdict(self.coverage),
             "residuals": [None if np.isnan(value) else float(value) for value in self._residuals],
         }
@@ -288,6 +316,7 @@ class NetworkPredictor:
         made._set(scalable, costs, LayerModel.from_dict(content["layers"], scalable.layers, costs))
         made.correction = Correction.from_dict(content["correction"])
         made.memory = MemoryModel.from_dict(content["memory"])
+        made.energy = EnergyModel(**content["energy"])
         made.coverage = Coverage(**content["coverage"])
         made._residuals = np.array([np.nan if value is None else value for value in content["residuals"]])
         return made

@@ -18,6 +18,7 @@ FloatArray = NDArray[np.float64]
 _UPPER: Mapping[str, Callable[[Costs], FloatArray]] = {
     "latency_ms": lambda costs: costs.latency_high_ms,
     "peak_memory_mb": lambda costs: costs.peak_high_bytes / BYTES_PER_MB,
+    "energy_mj": lambda costs: costs.energy_high_mj,
     "parameters": lambda costs: costs.parameters,
     "macs": lambda costs: costs.macs,
 }

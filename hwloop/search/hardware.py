@@ -44,11 +44,13 @@ class Measured:
         candidate: widths and removed blocks.
         latency_ms: measured.
         peak_bytes: measured; 0 when unknown.
+        energy_mj: of one run; None when unknown.
     """
 
     candidate: Candidate
     latency_ms: float
     peak_bytes: int
+    energy_mj: float | None = None
 
 
 @dataclass(frozen=True)
@@ -215,7 +217,7 @@ def entry_of(record: dict[str, Any]) -> Sent | Taken | None:
             return Sent(int(record["generation"]), probes)
         if record["kind"] == "taken":
             networks = tuple(
-                Measured(_candidate(each), float(each["latency_ms"]), int(each["peak_bytes"]))
+                Measured(_candidate(each), float(each["latency_ms"]), int(each["peak_bytes"]), each["energy_mj"])
                 for each in record["networks"]
             )
             return Taken(int(record["generation"]), networks, str(record["lost"]))

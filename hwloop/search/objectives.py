@@ -62,6 +62,8 @@ class Costs:
         latency_low_ms: (n,) lower end of the latency's interval.
         latency_high_ms: (n,) upper end.
         peak_high_bytes: (n,) upper end of the peak's.
+        energy_mj: (n,) predicted, of one run; nan where energy was not measured.
+        energy_high_mj: (n,) upper end of the energy's.
     """
 
     latency_ms: FloatArray
@@ -71,11 +73,15 @@ class Costs:
     latency_low_ms: FloatArray
     latency_high_ms: FloatArray
     peak_high_bytes: FloatArray
+    energy_mj: FloatArray
+    energy_high_mj: FloatArray
 
     @classmethod
     def of(cls, model: CostModel, widths: NDArray[np.int64], blocks: NDArray[np.bool_] | None = None) -> Costs:
         """The costs of (n, G) widths and (n, B) blocks; with blocks the model must be a `BlockCostModel`."""
         prediction = model.predict(widths) if blocks is None else cast(BlockCostModel, model).predict(widths, blocks)
+        energy, energy_high = prediction.energy_mj, prediction.energy_high_mj
+        unknown = np.full(len(prediction.latency_ms), np.nan)
         return cls(
             latency_ms=prediction.latency_ms,
             peak_bytes=prediction.peak_bytes,
@@ -84,6 +90,8 @@ class Costs:
             latency_low_ms=prediction.low_ms,
             latency_high_ms=prediction.high_ms,
             peak_high_bytes=prediction.peak_high_bytes,
+            energy_mj=unknown if energy is None else energy,
+            energy_high_mj=unknown if energy_high is None else energy_high,
         )
 
 
@@ -112,6 +120,7 @@ _OBJECTIVES = (
     Objective("error", "share of wrong answers", None),
     Objective("latency_ms", "ms", lambda costs: costs.latency_ms),
     Objective("peak_memory_mb", "MB (10^6 bytes)", lambda costs: costs.peak_bytes / BYTES_PER_MB),
+    Objective("energy_mj", "mJ", lambda costs: costs.energy_mj),
     Objective("parameters", "", lambda costs: costs.parameters),
     Objective("macs", "", lambda costs: costs.macs),
 )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from hwloop.devices.device import LOCAL
 from hwloop.errors import DeviceError
-from hwloop.measurement import Bench, Subject
+from hwloop.measurement import Bench, Measurement, Subject
 from hwloop.pruning import Candidate
 from hwloop.search import Measured
 
@@ -69,4 +69,9 @@ class DeviceProber:
         for candidate, subject in subjects:
             measurement = measured[subject.key]
             if measurement.usable:
-                self._found.append(Measured(candidate, measurement.latency_ms, measurement.peak_bytes))
+                self._found.append(measured_as(candidate, measurement))
+
+
+def measured_as(candidate: Candidate, measurement: Measurement) -> Measured:
+    """A measured candidate as a search takes it."""
+    return Measured(candidate, measurement.latency_ms, measurement.peak_bytes, measurement.energy_mj)

@@ -205,13 +205,19 @@ BASE = "base"
 
 def _violated(m: Measurement, constraints: Sequence[Constraint]) -> tuple[str, ...]:
     """Which limits the upper ends of measured numbers are beyond; sizes were exact when the search checked them."""
-    upper = {"latency_ms": m.interval_ms.high, "peak_memory_mb": m.peak_bytes / MB}
+    upper = _measured(m) | {"latency_ms": m.interval_ms.high}
     return tuple(str(each) for each in constraints if upper.get(each.name, 0.0) > each.limit)
 
 
 def _measured_values(e: Evaluated, m: Measurement, objectives: Sequence[str]) -> tuple[float, ...]:
-    measured = {"latency_ms": m.latency_ms, "peak_memory_mb": m.peak_bytes / MB}
+    measured = _measured(m)
     return tuple(measured.get(name, value) for name, value in zip(objectives, e.values, strict=True))
+
+
+def _measured(m: Measurement) -> dict[str, float]:
+    """What the device measures, by the names of objectives and constraints."""
+    known = {"latency_ms": m.latency_ms, "peak_memory_mb": m.peak_bytes / MB}
+    return known if m.energy_mj is None else known | {"energy_mj": m.energy_mj}
 
 
 def _parameters(model: bytes) -> int:

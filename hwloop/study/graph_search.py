@@ -200,6 +200,7 @@ class GridCosts:
             interpolated_share=np.zeros(len(found)),
             roofline=(),
             missing=(),
+            energy_mj=np.array([one.energy_mj for one in found], dtype=np.float64),
         )
 
 

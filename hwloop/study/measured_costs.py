@@ -70,6 +70,7 @@ class MeasuredCosts:
             interpolated_share=np.zeros(len(found)),
             roofline=(),
             missing=(),
+            energy_mj=np.array([m.energy_mj for m in found], dtype=np.float64),
         )
 
     def _measure(self, fresh: dict[Candidate, None]) -> None:

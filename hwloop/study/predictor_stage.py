@@ -18,6 +18,7 @@ from hwloop.runtimes import Artifact, Runtime
 from hwloop.search import Measured
 from hwloop.study.base import Base
 from hwloop.study.config import StudyConfig
+from hwloop.study.device_loop import measured_as
 from hwloop.study.directory import StudyDirectory
 from hwloop.study.result import Holdout
 from hwloop.study.sampling import sample_candidates
@@ -58,6 +59,7 @@ class Judged:
             widths,
             [each.latency_ms for each in every],
             [float(each.peak_bytes) for each in every],
+            energy_mj=[each.energy_mj for each in every],
             blocks=remains,
             calibrating=[True] * len(self.calibration) + [False] * len(measured),
         )
@@ -91,7 +93,7 @@ def fit_predictor(
         known = study.read_json("holdout.json")
         predictor = NetworkPredictor.load(study.path("predictor.json"), moves.scalable)
         calibration = tuple(
-            Measured(moves.space.parse(one["text"]), one["latency_ms"], one["peak_bytes"])
+            Measured(moves.space.parse(one["text"]), one["latency_ms"], one["peak_bytes"], one["energy_mj"])
             for one in known.get("calibration", ())
         )
         return Judged(predictor, tuple(Holdout(**one) for one in known["networks"]), known["report"], calibration)
@@ -119,7 +121,10 @@ def fit_predictor(
     split = min(calibrating, max(2, round(len(pairs) * share)))
     fitted, held = pairs[:split], pairs[split:]
     (widths, remains), latencies, peaks = _arrays(moves.space, fitted)
-    predictor = NetworkPredictor(moves.scalable, table).fit(widths, latencies, peaks, blocks=remains)
+    energies = [m.energy_mj for _, m in fitted]
+    predictor = NetworkPredictor(moves.scalable, table).fit(
+        widths, latencies, peaks, energy_mj=energies, blocks=remains
+    )
     (widths, remains), latencies, peaks = _arrays(moves.space, held)
     floor = noise_floor(list(measured.values()))
     report = evaluate(predictor, widths, latencies, peaks, blocks=remains, noise_floor=floor).to_dict()
@@ -129,11 +134,17 @@ def fit_predictor(
         "report": report,
         "networks": [asdict(one) for one in networks],
         "calibration": [
-            {"text": moves.space.text(c), "latency_ms": m.latency_ms, "peak_bytes": m.peak_bytes} for c, m in fitted
+            {
+                "text": moves.space.text(c),
+                "latency_ms": m.latency_ms,
+                "peak_bytes": m.peak_bytes,
+                "energy_mj": m.energy_mj,
+            }
+            for c, m in fitted
         ],
     }
     study.write_json("holdout.json", content)
-    return Judged(predictor, networks, report, tuple(Measured(c, m.latency_ms, m.peak_bytes) for c, m in fitted))
+    return Judged(predictor, networks, report, tuple(measured_as(c, m) for c, m in fitted))
 
 
 def _arrays(space: PruningSpace, pairs: Sequence[tuple[Candidate, Measurement]]) -> tuple[Any, Any, Any]:

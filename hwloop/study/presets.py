@@ -72,7 +72,7 @@ holdout_networks = 30                # whole networks that the predictor is judg
 
 [search]
 algorithm = "hamp"                   # also: nsga2, nsga3, sms-emoa, moead, gde3, random, uniform
-objectives = ["error", "latency_ms", "peak_memory_mb"]   # also: parameters, macs
+objectives = ["error", "latency_ms", "peak_memory_mb"]   # also: energy_mj, parameters, macs
 population = $population
 generations = $generations
 constraints = []                     # such as "latency_ms <= 5" or "peak_memory_mb <= 64"

@@ -89,6 +89,7 @@ class NetworkResult:
             "peak_bytes": self.measured.peak_bytes,
             "model_bytes": self.measured.model_bytes,
             "predicted_peak_bytes": self.predicted_peak_bytes,
+            "energy_mj": self.measured.energy_mj,
         }
 
 

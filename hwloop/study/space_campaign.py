@@ -63,6 +63,7 @@ class MeasuredNetwork:
         peak_bytes: 0 when unknown.
         status: of the measurement.
         drawn: at random, like the networks that will be predicted; else because the predictor was unsure.
+        energy_mj: of one run; None when unknown.
     """
 
     text: str
@@ -70,6 +71,7 @@ class MeasuredNetwork:
     peak_bytes: float
     status: str
     drawn: bool = True
+    energy_mj: float | None = None
 
 
 @dataclass(frozen=True)
@@ -140,8 +142,8 @@ class SpaceCampaign:
         subjects = self._subjects(candidates)
         measured = self.bench.measure(subjects, description, processes) if subjects else {}
         return [
-            MeasuredNetwork(text, measured[text].latency_ms, measured[text].peak_bytes, measured[text].status, drawn)
-            for text in (subject.key for subject in subjects)
+            MeasuredNetwork(text, one.latency_ms, one.peak_bytes, one.status, drawn, one.energy_mj)
+            for text, one in ((subject.key, measured[subject.key]) for subject in subjects)
         ]
 
     def _subjects(self, candidates: Sequence[Candidate]) -> list[Subject]:
@@ -259,6 +261,7 @@ def fit_networks(
         widths,
         [one.latency_ms for one in usable],
         [one.peak_bytes for one in usable],
+        energy_mj=[one.energy_mj for one in usable],
         blocks=remains,
         calibrating=[one.drawn for one in usable],
     )

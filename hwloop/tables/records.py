@@ -33,6 +33,7 @@ PLAIN = (
     "emulated",
     "fusion",
     "workload_sha256",
+    "energy_mj",
 )
 #: Columns of numbers that a row without a latency does not have: nan in a `Row`, null in a table.
 NUMBERS = ("latency_ms", "low_ms", "high_ms")

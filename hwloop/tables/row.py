@@ -76,6 +76,7 @@ class Row:
         fusion: name of the rules by which neighbouring operations were joined into this layer; None when unknown.
         workload_sha256: digest of what was run (`hwloop.devices.replay.workload_of`): artifact, runtime, options,
             inputs and threads; None when unknown.
+        energy_mj: of one run; None where it could not be measured.
     """
 
     key: str
@@ -100,6 +101,7 @@ class Row:
     emulated: bool | None = None
     fusion: str | None = None
     workload_sha256: str | None = None
+    energy_mj: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse a usable row without a number.
@@ -189,6 +191,7 @@ class Row:
             emulated=next((r["emulated"] for r in records if r.get("emulated") is not None), None),
             fusion=fusion,
             workload_sha256=workload_of(first["spec"]),
+            energy_mj=measurement.energy_mj,
         )
 
     @classmethod

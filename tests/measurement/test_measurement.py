@@ -48,6 +48,12 @@ def test_degraded_processes_are_used_only_when_no_other_is_there() -> None:
     assert only.reasons == ("canary drift",)
 
 
+def test_energy_is_the_median_of_the_processes_that_could_read_it() -> None:
+    watched = [record(2.0) | {"energy": {"joules_per_run": joules}} for joules in (0.004, None, 0.002, 0.003)]
+    assert pool("k", watched).energy_mj == pytest.approx(3.0)
+    assert pool("k", [record(2.0) | {"energy": {"joules_per_run": None, "reason": "no sensor"}}]).energy_mj is None
+
+
 def test_crashes_are_a_result_without_a_number() -> None:
     crashed = pool("k", [record(0, status="crashed", reasons=("SIGSEGV",)), record(0, status="crashed")])
     assert crashed.status == "crashed"

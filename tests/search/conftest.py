@@ -64,6 +64,7 @@ class Model:
     slowdown: float = 1.0
     memory: bool = True
     spread: float = 0.0
+    watts: float | None = None
     scalable: Sizes = field(default_factory=Sizes)
     calls: int = 0
 
@@ -75,7 +76,8 @@ class Model:
             latency = latency - self.slowdown * 2e-4 * (~np.asarray(blocks)).sum(axis=1)
         peak = 60e6 + 1e4 * w.sum(axis=1) if self.memory else np.full(len(w), np.nan)
         low, high = latency * (1 - self.spread), latency * (1 + self.spread)
-        return Prediction(latency, low, high, peak, latency, np.zeros(len(w)), (), ())
+        energy = None if self.watts is None else self.watts * latency
+        return Prediction(latency, low, high, peak, latency, np.zeros(len(w)), (), (), 0.0, energy, 0.1)
 
 
 def error_of(candidate: Candidate) -> float:

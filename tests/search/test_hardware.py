@@ -185,7 +185,7 @@ def test_a_front_keeps_its_limits_by_the_upper_ends_of_the_intervals(toy: Any) -
         (["latency_ms < 5"], "is not of the form"),
         (["latency_ms <= fast"], "is not of the form"),
         (["latency_ms <= -1"], "is not of the form"),
-        (["watts <= 5"], "unknown quantity; known are latency_ms, peak_memory_mb, parameters, macs"),
+        (["watts <= 5"], "unknown quantity; known are latency_ms, peak_memory_mb, energy_mj, parameters"),
         (["macs <= 5", "macs <= 6"], "limited twice"),
     ],
 )

@@ -107,7 +107,7 @@ def test_a_column_more_and_another_order_do_no_harm(csv: Path) -> None:
     ("old", "new", "text"),
     [
         ("# hwloop", "# other", "is not a latency table as CSV"),
-        ('"version": 3', '"version": 4', "schema version 4, this hwloop reads up to 3"),
+        ('"version": 4', '"version": 5', "schema version 5, this hwloop reads up to 4"),
         ('{"grain": 8', "{", "damaged header"),
         ("status,", "state,", "lacks the columns status"),
         (",1.5,", ",nan,", "before line 4: table row .* is ok but its latency is"),

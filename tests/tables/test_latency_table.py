@@ -196,7 +196,7 @@ def damaged(path: Path) -> dict[str, bytes]:
     return {
         "not readable Parquet": whole[: len(whole) // 2],
         "not readable Parquet (": b"device,latency\npi,3\n",
-        "schema version 4, this hwloop reads up to 3": parquet(table, {"version": 4}),
+        "schema version 5, this hwloop reads up to 4": parquet(table, {"version": 5}),
         "not a latency table of hwloop": parquet(table, None),
         "damaged header": parquet(table, ["no"]),
         "lacks the columns status": parquet(table.drop_columns(["status"]), {"version": 1}),

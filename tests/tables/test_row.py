@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from hwloop.layers import Layer
 from hwloop.measurement import pool
 from hwloop.tables import Context, LatencyTable, Row
+from hwloop.tables.csv_file import read_csv, write_csv
 
 
 def record(trial_id: str, median_ns: float, **fields: Any) -> dict[str, Any]:
@@ -42,6 +44,17 @@ def test_a_row_holds_the_pooled_number_and_its_provenance(conv: Callable[..., La
     assert row.measured_at == "2026-11-22T10:00:00+00:00"
     text = '[["a:0",[999998.5,1000001.5]],["b:0",[1199998.5,1200001.5]]]'
     assert row.samples_sha256 == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_the_energy_of_a_run_survives_both_file_forms(conv: Callable[..., Layer], tmp_path: Path) -> None:
+    layer = conv(8, 8)
+    records = [record("a:0", 1e6, energy={"joules_per_run": 0.0125})]
+    row = Row.of(layer, pool(layer.key, records), records, device="jetson", cpu="Cortex", agent_sha256="")
+    table = LatencyTable([row])
+    table.save(tmp_path / "t.parquet")
+    write_csv(table, tmp_path / "t.csv")
+    for read in (LatencyTable.load(tmp_path / "t.parquet"), read_csv(tmp_path / "t.csv")):
+        assert read.rows[0].energy_mj == 12.5
 
 
 def test_a_row_of_a_crash_has_no_latency_and_can_be_stored(conv: Callable[..., Layer]) -> None:
