@@ -109,6 +109,10 @@ class Assessor:
         """(n, m) objective values of candidates that were assessed before, as they are now."""
         return np.array([self.order[candidate].values for candidate in candidates], dtype=np.float64)
 
+    def failed(self, candidates: Sequence[Candidate]) -> NDArray[np.bool_]:
+        """(n,) which of n candidates that were assessed before could not be evaluated."""
+        return np.array([bool(self.order[candidate].failure) for candidate in candidates], dtype=np.bool_)
+
     def refresh(self, predictor: CostModel) -> None:
         """Predict everything evaluated so far again."""
         self.predictor = predictor

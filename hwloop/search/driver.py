@@ -117,6 +117,7 @@ def run_search(
         assessor.costs,
         constraints=len(constraints),
         violate=assessor.violations if constraints else None,
+        failed=assessor.failed,
     )
     asked = make_algorithm(algorithm, problem, population, seed, initial_indices(problem, population, seed))
     volumes: list[float] = []

@@ -61,6 +61,8 @@ class PruningProblem(Problem):  # type: ignore[misc]  # pymoo has no types
         costs: gives the same at once and for nothing, nan in the column of the error.
         constraints: how many there are.
         violate: gives the (n, constraints) violations of n candidates; 0 or less is kept.
+        failed: says which (n,) of n assessed candidates could not be evaluated, so that their values are none; None:
+            all can. Individuals carry it under the same name.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class PruningProblem(Problem):  # type: ignore[misc]  # pymoo has no types
         *,
         constraints: int = 0,
         violate: Callable[[Sequence[Candidate]], FloatArray] | None = None,
+        failed: Callable[[Sequence[Candidate]], NDArray[np.bool_]] | None = None,
     ) -> None:
         self.space = space
         self.names = names
@@ -79,6 +82,7 @@ class PruningProblem(Problem):  # type: ignore[misc]  # pymoo has no types
         self._assess = assess
         self._foretold = costs is not None
         self._violate = violate
+        self._failed = failed
         self._base = np.asarray(space.base.widths, dtype=np.int64)
         self._levels = [np.asarray(space.levels(group), dtype=np.int64) for group in range(len(self._base))]
         upper = np.array([len(levels) - 1 for levels in self._levels] + [1] * len(space.blocks), dtype=np.int64)
@@ -169,3 +173,5 @@ class PruningProblem(Problem):  # type: ignore[misc]  # pymoo has no types
         out["F"] = self._assess(candidates)
         if self._violate is not None:
             out["G"] = self._violate(candidates)
+        if self._failed is not None:
+            out["failed"] = self._failed(candidates)
