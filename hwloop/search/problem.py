@@ -145,13 +145,10 @@ class PruningProblem(Problem):  # type: ignore[misc]  # pymoo has no types
     def candidates(self, indices: IntArray) -> list[Candidate]:
         """The candidates of (n, G + B) indices."""
         groups = len(self._levels)
-        return [
-            self.space.candidate(
-                [int(levels[index]) for levels, index in zip(self._levels, row[:groups], strict=True)],
-                [bool(flag) for flag in row[groups:]],
-            )
-            for row in indices
-        ]
+        columns = [levels[indices[:, group]] for group, levels in enumerate(self._levels)]
+        widths = np.stack(columns, axis=1).tolist() if columns else [[] for _ in indices]
+        remains = (indices[:, groups:] != 0).tolist()
+        return [self.space.candidate(*each) for each in zip(widths, remains, strict=True)]
 
     def indices(self, candidates: Sequence[Candidate]) -> IntArray:
         """The (n, G + B) indices of candidates; the inverse of `candidates`."""
