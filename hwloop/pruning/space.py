@@ -117,13 +117,10 @@ class PruningSpace:
                 f"{len(self.blocks)} blocks"
             )
         removed = tuple(block.name for block, flag in zip(self.blocks, flags, strict=True) if not flag)
-        return Candidate(
-            tuple(
-                group.width if self._is_lost(index, removed) else int(width)
-                for index, (group, width) in enumerate(zip(self.groups, widths, strict=True))
-            ),
-            removed,
-        )
+        kept = list(map(int, widths))
+        for index in self._lost(removed):
+            kept[index] = self.groups[index].width
+        return Candidate(tuple(kept), removed)
 
     def remains(self, candidate: Candidate) -> tuple[bool, ...]:
         """Return for each block whether a candidate has it."""
@@ -225,6 +222,18 @@ class PruningSpace:
                 raise UserError(f"'-{name}': no removable block is named {name!r}; {there}")
             if name in removed[:position]:
                 raise UserError(f"'-{name}': the block is removed twice")
+
+    def _lost(self, removed: tuple[str, ...]) -> tuple[int, ...]:
+        """Numbers of the groups whose layers are all in removed blocks; a search asks for the same blocks again."""
+        found = self._known_lost.get(removed)
+        if found is None:
+            found = tuple(group for group in range(len(self.groups)) if self._is_lost(group, removed))
+            self._known_lost[removed] = found
+        return found
+
+    @cached_property
+    def _known_lost(self) -> dict[tuple[str, ...], tuple[int, ...]]:
+        return {}
 
     def _is_lost(self, group: int, removed: Collection[str]) -> bool:
         """Whether all layers of a group are in removed blocks."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import plotly.graph_objects as go
+from numpy.typing import NDArray
 
 from hwloop.files import write_atomic
 from hwloop.report.page import plain_figure, render
 from hwloop.study.comparing import Comparison
+
+FloatArray = NDArray[np.float64]
 
 COLOURS = ("#1f6fb2", "#d1603d", "#3a8f5c", "#8a5ea8", "#b08d2e", "#4aa3a3", "#a85e6f", "#666666")
 
@@ -19,19 +22,19 @@ ATTAINED = 50
 
 def write_comparison(comparison: Comparison, path: Path) -> None:
     """Write the page; it needs no network."""
-    figures = {"curves": curve_figure(comparison)}
+    figures = {"curves": curve_figure(comparison.curves)}
     if len(comparison.objectives) > 1:
-        figures["attained"] = attainment_figure(comparison)
+        figures["attained"] = attainment_figure(comparison.attained(ATTAINED), comparison.objectives)
     write_atomic(path, render("comparison.html.j2", figures, comparison=comparison, rows=comparison.standings))
 
 
-def curve_figure(comparison: Comparison) -> go.Figure:
-    """Median hypervolume over evaluations, with the band between its quartiles."""
+def curve_figure(curves: Mapping[str, Mapping[int, FloatArray]]) -> go.Figure:
+    """Median hypervolume over evaluations, with the band between its quartiles, of curves by algorithm and seed."""
     figure = plain_figure("evaluations", "hypervolume")
-    for (name, runs), colour in zip(comparison.curves.items(), _colours(len(comparison.curves)), strict=True):
+    for (name, runs), colour in zip(curves.items(), _colours(len(curves)), strict=True):
         shortest = min(len(curve) for curve in runs.values())
-        curves = np.array([curve[:shortest] for curve in runs.values()])
-        low, middle, high = np.quantile(curves, (0.25, 0.5, 0.75), axis=0)
+        cut = np.array([curve[:shortest] for curve in runs.values()])
+        low, middle, high = np.quantile(cut, (0.25, 0.5, 0.75), axis=0)
         evaluations = np.arange(1, shortest + 1)
         figure.add_trace(go.Scatter(x=evaluations, y=middle, line={"color": colour}, name=name, legendgroup=name))
         figure.add_trace(
@@ -50,10 +53,9 @@ def curve_figure(comparison: Comparison) -> go.Figure:
     return figure
 
 
-def attainment_figure(comparison: Comparison) -> go.Figure:
-    """The line in the first two objectives that half of the runs attained."""
-    figure = plain_figure(comparison.objectives[1], comparison.objectives[0])
-    attained = comparison.attained(ATTAINED)
+def attainment_figure(attained: Mapping[str, FloatArray], objectives: Sequence[str]) -> go.Figure:
+    """The line in the first two objectives that each algorithm attained; see `attainment`."""
+    figure = plain_figure(objectives[1], objectives[0])
     for (name, line), colour in zip(attained.items(), _colours(len(attained)), strict=True):
         figure.add_trace(
             go.Scatter(

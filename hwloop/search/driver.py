@@ -8,34 +8,25 @@ repeated.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hwloop.errors import EvaluationError, StudyError, UserError
-from hwloop.progress import Progress, Step
-from hwloop.pruning import Candidate
+from hwloop.errors import UserError
+from hwloop.progress import Progress
 from hwloop.search.algorithms import Recipe, make_algorithm
+from hwloop.search.assessor import Assessor
 from hwloop.search.constraints import Constraint
-from hwloop.search.evaluation import BatchEvaluator, ErrorResult
-from hwloop.search.front import front_of, hypervolume, nondominated
+from hwloop.search.evaluation import BatchEvaluator
+from hwloop.search.front import front_of, hypervolume
 from hwloop.search.hardware import Exchange, HardwareLoop, Measured, Probe
 from hwloop.search.initial import initial_indices
-from hwloop.search.objectives import CostModel, Costs, Objective, get_objectives
-from hwloop.search.probing import allowance, choose_probes, undecided
+from hwloop.search.objectives import CostModel, get_objectives
+from hwloop.search.probing import allowance
 from hwloop.search.problem import PruningProblem, SearchSpace
-from hwloop.search.record import Evaluated, Fingerprint, History, Journal, unchanged
-
-FloatArray = NDArray[np.float64]
-
-LATENCY = "latency_ms"
-
-REFERENCE_MARGIN = 1.1
-"""The reference point lies this far beyond the base network in every objective but the error (worst is 1)."""
+from hwloop.search.record import Evaluated, Fingerprint, History, Journal
 
 
 @dataclass(frozen=True)
@@ -48,7 +39,7 @@ class SearchResult:
         evaluated: all, in the order in which they were asked for.
         hypervolume: of everything evaluated up to each generation that keeps the constraints, by the predictions of
             that moment, as a share of the box up to `reference`.
-        reference: 1 for the error, `REFERENCE_MARGIN` times the base network's value for the others.
+        reference: 1 for the error, `assessor.REFERENCE_MARGIN` times the base network's value for the others.
         replayed: how many evaluations came from the journal of earlier runs.
         exhausted: the algorithm found no new candidate before the last generation.
         predictor: as it was in the end, with what was measured during the search.
@@ -117,7 +108,7 @@ def run_search(
     name, settings = (algorithm, {}) if isinstance(algorithm, str) else (algorithm.name, algorithm.settings)
     fingerprint = Fingerprint.of(space, names, name, population, seed, {**(context or {}), **settings, **more})
     history = History(journal, fingerprint, names)
-    assessor = _Assessor(space, evaluator, predictor, wanted, history, tuple(constraints))
+    assessor = Assessor(space, evaluator, predictor, wanted, history, tuple(constraints))
     exchange = Exchange(hardware, history, progress) if hardware else None
     problem = PruningProblem(
         space,
@@ -126,6 +117,7 @@ def run_search(
         assessor.costs,
         constraints=len(constraints),
         violate=assessor.violations if constraints else None,
+        failed=assessor.failed,
     )
     asked = make_algorithm(algorithm, problem, population, seed, initial_indices(problem, population, seed))
     volumes: list[float] = []
@@ -166,7 +158,7 @@ def run_search(
 
 
 def _cross(
-    exchange: Exchange, assessor: _Assessor, asked: Any, problem: PruningProblem, generation: int, generations: int
+    exchange: Exchange, assessor: Assessor, asked: Any, problem: PruningProblem, generation: int, generations: int
 ) -> None:
     """The border before a generation: take results, learn from them, send candidates."""
     if (refitted := exchange.take(generation)) is not None:
@@ -184,210 +176,3 @@ def _cross(
     if not exchange.known(generation) and not assessor.history.reached(generation):
         count = allowance(exchange.loop.trials, generation, generations) - len(exchange.probes)
         exchange.send(generation, assessor.probes(min(count, exchange.left), exchange.probes))
-
-
-class _Assessor:
-    """Gives a generation its objective values, from the journal or by evaluating."""
-
-    def __init__(
-        self,
-        space: SearchSpace,
-        evaluator: BatchEvaluator,
-        predictor: CostModel,
-        objectives: tuple[Objective, ...],
-        history: History,
-        constraints: tuple[Constraint, ...],
-    ) -> None:
-        self._space = space
-        self._evaluator = evaluator
-        self._objectives = objectives
-        self._constraints = constraints
-        self.predictor = predictor
-        self._base: FloatArray | None = None
-        self.history = history
-        self.generation = 0
-        self.order: dict[Candidate, Evaluated] = {}
-        self.step: Step | None = None
-
-    def assess(self, candidates: Sequence[Candidate]) -> FloatArray:
-        """(n, m) objective values of n candidates; new ones are in the journal when this returns."""
-        costs = self.costs(candidates)
-        fresh: dict[Candidate, int] = {}
-        for position, candidate in enumerate(candidates):
-            known = self.history.get(candidate)
-            if known is None:
-                if candidate not in fresh:
-                    fresh[candidate] = position
-                elif self.step:
-                    self.step.advance(1, "known")
-                continue
-            if candidate not in self.order:
-                self._check_replay(known, costs[position])
-            elif self.step:
-                self.step.advance(1, "known")
-        self._evaluate(fresh, costs)
-        for candidate in candidates:
-            found = self.history.get(candidate)
-            if found is None:
-                raise UserError(f"the evaluator gave no result for {self._space.text(candidate)}")
-            self.order.setdefault(candidate, found)
-        return np.array([self.order[candidate].values for candidate in candidates], dtype=np.float64)
-
-    @property
-    def reference(self) -> FloatArray:
-        """The reference point of the hypervolume; it does not depend on what the search found."""
-        if self._base is None:
-            self._base = self.costs([self._space.base])[0]
-        values = [
-            1.0 if objective.expensive else REFERENCE_MARGIN * float(value)
-            for objective, value in zip(self._objectives, self._base, strict=True)
-        ]
-        return np.array(values)
-
-    @property
-    def values(self) -> FloatArray:
-        """(n, m) objective values of all candidates that could be evaluated."""
-        return np.array([each.values for each in self.kept], dtype=np.float64)
-
-    @property
-    def kept(self) -> list[Evaluated]:
-        """All candidates that could be evaluated and keep the constraints."""
-        evaluated = [each for each in self.order.values() if not each.failure]
-        if not self._constraints or not evaluated:
-            return evaluated
-        worst = self.violations([each.candidate for each in evaluated]).max(axis=1)
-        return [each for each, violation in zip(evaluated, worst, strict=True) if violation <= 0]
-
-    def violations(self, candidates: Sequence[Candidate]) -> FloatArray:
-        """(n, k) by how much n candidates are beyond k limits, relative; see `Constraint.violation`."""
-        costs = self._device_costs(candidates)
-        return np.stack([constraint.violation(costs) for constraint in self._constraints], axis=1)
-
-    def known(self, candidates: Sequence[Candidate]) -> FloatArray:
-        """(n, m) objective values of candidates that were assessed before, as they are now."""
-        return np.array([self.order[candidate].values for candidate in candidates], dtype=np.float64)
-
-    def refresh(self, predictor: CostModel) -> None:
-        """Predict everything evaluated so far again."""
-        self.reference  # noqa: B018  # stays what the first predictor said
-        self.predictor = predictor
-        alive = [each for each in self.order.values() if not each.failure]
-        costs = self.costs([each.candidate for each in alive])
-        for each, row in zip(alive, costs, strict=True):
-            values = tuple(
-                value if objective.expensive else float(cost)
-                for objective, value, cost in zip(self._objectives, each.values, row, strict=True)
-            )
-            self.order[each.candidate] = replace(each, values=values)
-
-    def probes(self, count: int, before: Sequence[Probe]) -> list[Probe]:
-        """At most `count` candidates to measure next; see `probing.py`."""
-        alive = [each for each in self.order.values() if not each.failure]
-        if count < 1 or not alive:
-            return []
-        costs = self._device_costs([each.candidate for each in alive])
-        low, middle, high = costs.latency_low_ms, costs.latency_ms, costs.latency_high_ms
-        values = np.array([each.values for each in alive], dtype=np.float64)
-        column = next((i for i, each in enumerate(self._objectives) if each.name == LATENCY), None)
-        unclear = np.zeros(len(alive), dtype=np.bool_)
-        if column is not None:
-            optimistic, pessimistic = values.copy(), values.copy()
-            optimistic[:, column], pessimistic[:, column] = low, high
-            unclear |= undecided(optimistic, pessimistic)
-        limit = next((each.limit for each in self._constraints if each.name == LATENCY), None)
-        if limit is not None:
-            unclear |= (low <= limit) & (high > limit)
-        sent = {probe.candidate for probe in before}
-        chosen = choose_probes(
-            count,
-            nondominated(values),
-            unclear,
-            (high - low) / middle,
-            np.array([each.candidate in sent for each in alive], dtype=np.bool_),
-        )
-        return [Probe(alive[i].candidate, float(middle[i]), float(low[i]), float(high[i])) for i in chosen]
-
-    def check_generation(self) -> None:
-        """Refuse a journal whose candidates of this generation are not those that the algorithm asked for.
-
-        Raises:
-            StudyError: see above.
-        """
-        asked = {candidate for candidate, evaluated in self.order.items() if evaluated.generation == self.generation}
-        strangers = self.history.of_generation(self.generation) - asked
-        if strangers:
-            raise StudyError(
-                f"the search journal holds {self._space.text(min(strangers))} in generation"
-                f" {self.generation}, where this search does not ask for it:"
-                " it was written by another version of hwloop"
-            )
-
-    def costs(self, candidates: Sequence[Candidate]) -> FloatArray:
-        """(n, m) values of the cheap objectives; nan in the column of the error.
-
-        Raises:
-            UserError: a value is not finite.
-        """
-        costs = self._device_costs(candidates)
-        columns = []
-        for objective in self._objectives:
-            if objective.cost is None:
-                columns.append(np.full(len(candidates), np.nan))
-                continue
-            values = objective.cost(costs)
-            if not np.isfinite(values).all():
-                raise UserError(f"objective {objective.name!r} has no value: the predictor never saw it measured")
-            columns.append(values)
-        return np.stack(columns, axis=1)
-
-    def _device_costs(self, candidates: Sequence[Candidate]) -> Costs:
-        widths, remains = self._space.arrays(candidates)
-        return Costs.of(self.predictor, widths, remains if len(self._space.blocks) else None)
-
-    def _check_replay(self, known: Evaluated, costs: FloatArray) -> None:
-        if known.failure:
-            return
-        if known.generation != self.generation:
-            raise StudyError(
-                f"the search journal holds {known.text} in generation {known.generation}, this search asks"
-                f" for it in generation {self.generation}: it was written by another version of hwloop"
-            )
-        for objective, stored, recomputed in zip(self._objectives, known.values, costs, strict=True):
-            if not objective.expensive and not unchanged(stored, float(recomputed)):
-                raise StudyError(
-                    f"the predictor has changed since the search began: {objective.name} of {known.text} was"
-                    f" {stored:.6g}, is {recomputed:.6g}; restore the predictor, or begin another study"
-                )
-
-    def _evaluate(self, fresh: Mapping[Candidate, int], costs: FloatArray) -> None:
-        batch = list(fresh)
-        if not any(objective.expensive for objective in self._objectives):
-            for candidate in batch:
-                self._keep(candidate, costs[fresh[candidate]], ErrorResult(0, math.nan, 0.0))
-            return
-        failed: list[ErrorResult] = []
-        for result in self._evaluator.evaluate(batch):
-            if result.failure:
-                failed.append(result)
-            else:
-                self._keep(batch[result.index], costs[fresh[batch[result.index]]], result)
-        if failed and len(failed) == len(batch) and (len(batch) > 1 or not len(self.history)):
-            # It is not the candidates: none of this is written down, so that a later run tries them again.
-            raise EvaluationError(f"none of {len(batch)} candidates could be evaluated: {failed[-1].failure}")
-        for result in failed:
-            self._keep(batch[result.index], costs[fresh[batch[result.index]]], result)
-
-    def _keep(self, candidate: Candidate, costs: FloatArray, result: ErrorResult) -> None:
-        text = self._space.text(candidate)
-        if result.failure:
-            values = tuple(map(float, self.reference))
-        else:
-            values = tuple(
-                result.error if objective.expensive else float(value)
-                for objective, value in zip(self._objectives, costs, strict=True)
-            )
-        if not all(map(math.isfinite, values)):
-            raise UserError(f"the error of {text} is {result.error}: the evaluator must give a finite number")
-        self.history.add(Evaluated(text, candidate, values, self.generation, result.seconds, result.failure))
-        if self.step:
-            self.step.advance(1, text)

@@ -61,6 +61,8 @@ class PruningProblem(Problem):  # type: ignore[misc]  # pymoo has no types
         costs: gives the same at once and for nothing, nan in the column of the error.
         constraints: how many there are.
         violate: gives the (n, constraints) violations of n candidates; 0 or less is kept.
+        failed: says which (n,) of n assessed candidates could not be evaluated, so that their values are none; None:
+            all can. Individuals carry it under the same name.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class PruningProblem(Problem):  # type: ignore[misc]  # pymoo has no types
         *,
         constraints: int = 0,
         violate: Callable[[Sequence[Candidate]], FloatArray] | None = None,
+        failed: Callable[[Sequence[Candidate]], NDArray[np.bool_]] | None = None,
     ) -> None:
         self.space = space
         self.names = names
@@ -79,6 +82,7 @@ class PruningProblem(Problem):  # type: ignore[misc]  # pymoo has no types
         self._assess = assess
         self._foretold = costs is not None
         self._violate = violate
+        self._failed = failed
         self._base = np.asarray(space.base.widths, dtype=np.int64)
         self._levels = [np.asarray(space.levels(group), dtype=np.int64) for group in range(len(self._base))]
         upper = np.array([len(levels) - 1 for levels in self._levels] + [1] * len(space.blocks), dtype=np.int64)
@@ -141,13 +145,10 @@ class PruningProblem(Problem):  # type: ignore[misc]  # pymoo has no types
     def candidates(self, indices: IntArray) -> list[Candidate]:
         """The candidates of (n, G + B) indices."""
         groups = len(self._levels)
-        return [
-            self.space.candidate(
-                [int(levels[index]) for levels, index in zip(self._levels, row[:groups], strict=True)],
-                [bool(flag) for flag in row[groups:]],
-            )
-            for row in indices
-        ]
+        columns = [levels[indices[:, group]] for group, levels in enumerate(self._levels)]
+        widths = np.stack(columns, axis=1).tolist() if columns else [[] for _ in indices]
+        remains = (indices[:, groups:] != 0).tolist()
+        return [self.space.candidate(*each) for each in zip(widths, remains, strict=True)]
 
     def indices(self, candidates: Sequence[Candidate]) -> IntArray:
         """The (n, G + B) indices of candidates; the inverse of `candidates`."""
@@ -169,3 +170,5 @@ class PruningProblem(Problem):  # type: ignore[misc]  # pymoo has no types
         out["F"] = self._assess(candidates)
         if self._violate is not None:
             out["G"] = self._violate(candidates)
+        if self._failed is not None:
+            out["failed"] = self._failed(candidates)

@@ -13,7 +13,7 @@ from hwloop.pruning import Candidate
 from hwloop.search.hardware import Sent, Taken, entry_of
 from hwloop.search.problem import SearchSpace
 
-FORMAT = 3
+FORMAT = 4
 """Version of the records, and of all that decides which candidates are asked for."""
 
 LIBRARIES = ("moocore", "numpy", "pymoo", "scikit-learn", "scipy")

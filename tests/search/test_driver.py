@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from hwloop.errors import StudyError, UserError
-from hwloop.search import ErrorResult
+from hwloop.search import HAMP, ErrorResult, Recipe
+from hwloop.search.hamp import LocalSearch
 from hwloop_agent.journal import Journal
 
 
@@ -332,3 +333,31 @@ def test_blocks_are_searched_beside_widths_and_survive_the_journal(toy: Any) -> 
     assert bits(toy.search(journal, again, space=space, generations=6)) == bits(expected)
     with pytest.raises(StudyError, match=r"of another search: space \(blocks of the candidates\)"):
         toy.search(journal, space=toy.Space(blocks=space.blocks[:1]))
+
+
+def test_what_failed_for_good_teaches_hamp_nothing_and_is_replayed_to_the_bit(toy: Any) -> None:
+    class Fragile:
+        """Gives every candidate up that keeps the whole first group."""
+
+        def evaluate(self, batch: Any) -> Any:
+            for place, candidate in enumerate(batch):
+                failure = "no memory" if candidate.widths[0] == 16 else ""
+                yield ErrorResult(place, toy.error_of(candidate), 0.0, failure)
+
+    made: list[HAMP] = []
+
+    def make(start: Any) -> HAMP:
+        quick = LocalSearch(rounds=3, walkers=20, pairs=20, after=5)
+        made.append(HAMP(start.population, sampling=start.initial, local_search=quick))
+        return made[-1]
+
+    journal = toy.MemoryJournal()
+    result = toy.search(journal, evaluator=Fragile(), algorithm=Recipe("hamp", make), generations=4)
+    failed = [each for each in result.evaluated if each.failure]
+    learnt = made[0].evaluated
+    assert len(failed) > 0
+    assert all(each.values == result.reference for each in failed)
+    assert len(learnt) == len(result.evaluated) - len(failed)
+    assert not (learnt.f == result.reference).any()
+    options = {"algorithm": Recipe("hamp", make), "generations": 4}
+    assert bits(toy.search(journal, toy.Judge(fail_after=0), **options)) == bits(result)

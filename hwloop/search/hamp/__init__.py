@@ -7,7 +7,7 @@ accuracy, latency and memory; plain evolutionary algorithms search it too slowly
 - `seeding`: a uniform ladder, greedy points on the cheap objectives, random points;
 - `variation`: crossover of whole units and segments of the network, mutation in grains;
 - `selection`: four environmental selections as orders (crowding, hypervolume, decomposition, epsilon indicator);
-- `portfolio`: they draft the next population, with shares that follow the gain of their parents' children;
+- `portfolio`: they vote on the next population, with weights that follow what parents gain on whom they disagree;
 - `surrogate`: a Gaussian process for each expensive objective; cheap objectives are computed, never guessed;
 - `local_search`, `neighbours`, `picking`: a walk over guesses, of which the few are evaluated that promise the most
   hypervolume together;

@@ -33,7 +33,9 @@ class HAMP(Algorithm):  # type: ignore[misc]  # pymoo has no types
 
     Each generation part of the candidates are children of the population, which a portfolio of environmental
     selections keeps, and part come from a local search on surrogates of the expensive objectives; what was
-    gained lately by each decides how many. Every source, selector and seed can be left out.
+    gained lately by each decides how many. Every source, selector and seed can be left out. A problem that cannot
+    evaluate some points says so in `out["failed"]`, (n,) flags: they are not asked for again, and their values count
+    for nothing.
 
     ```
     result = minimize(problem, HAMP(pop_size=40), ("n_eval", 1000), seed=1)
@@ -117,9 +119,10 @@ class HAMP(Algorithm):  # type: ignore[misc]  # pymoo has no types
             self.termination.terminate()
             return
         gains = self._take(infills)
+        judged = ~_failed(infills)
         kept_by = np.asarray(infills.get("kept_by"), dtype=np.float64)
-        bred = ~np.isnan(kept_by[:, 0])
-        self.sources.reward(gains, bred)
+        bred = judged & ~np.isnan(kept_by[:, 0])
+        self.sources.reward(gains[judged], bred[judged])
         self.portfolio.reward(gains[bred], kept_by[bred])
         self._survive(Population.merge(self.pop, infills))
 
@@ -136,13 +139,26 @@ class HAMP(Algorithm):  # type: ignore[misc]  # pymoo has no types
             super()._set_optimum()
 
     def _take(self, infills: Any) -> FloatArray:
-        violation = np.asarray(infills.get("CV"), dtype=np.float64)[:, 0]
-        self.everything = Population.merge(self.everything, infills)
+        """Learn from what was evaluated; (k,) what each gained."""
         points = np.asarray(infills.get("X"), dtype=np.int64)
-        return self.evaluated.add(points, np.asarray(infills.get("F"), dtype=np.float64), violation)
+        failed = _failed(infills)
+        self.evaluated.know(points[failed])
+        judged = infills[~failed]
+        self.everything = Population.merge(self.everything, judged)
+        gains = np.zeros(len(infills))
+        if len(judged):
+            values = np.asarray(judged.get("F"), dtype=np.float64)
+            violation = np.asarray(judged.get("CV"), dtype=np.float64)[:, 0]
+            gains[~failed] = self.evaluated.add(points[~failed], values, violation)
+        return gains
 
     def _survive(self, union: Any) -> None:
-        """Feasible ones by the portfolio; where they are too few, all of them and then those that violate least."""
+        """Feasible ones by the portfolio; where they are too few, all of them and then those that violate least.
+
+        What could not be evaluated does not survive, unless nothing could.
+        """
+        failed = _failed(union)
+        union = union if failed.all() else union[~failed]
         violation = np.asarray(union.get("CV"), dtype=np.float64)[:, 0]
         values = np.asarray(union.get("F"), dtype=np.float64)
         feasible = np.flatnonzero(violation <= 0)
@@ -186,6 +202,11 @@ class HAMP(Algorithm):  # type: ignore[misc]  # pymoo has no types
             np.array(children, dtype=np.int64).reshape(count, variables),
             np.array(parents, dtype=np.int64).reshape(count, 2),
         )
+
+
+def _failed(individuals: Any) -> NDArray[np.bool_]:
+    """(n,) which could not be evaluated, as far as their problem says so."""
+    return np.array([bool(failed) for failed in individuals.get("failed")], dtype=np.bool_)
 
 
 def _bounds(problem: Any) -> tuple[IntArray, IntArray]:

@@ -41,8 +41,12 @@ class Archive:
         self.x = np.concatenate([self.x, x])
         self.f = np.concatenate([self.f, f])
         self.violation = np.concatenate([self.violation, violation])
-        self._known.update(row.tobytes() for row in np.ascontiguousarray(x, dtype=np.int64))
+        self.know(x)
         return gains
+
+    def know(self, x: IntArray) -> None:
+        """Take note of (k, v) points that have no values: they are not new any more, and teach nothing."""
+        self._known.update(row.tobytes() for row in np.ascontiguousarray(x, dtype=np.int64))
 
     def correct(self, f: FloatArray, violation: FloatArray) -> None:
         """Replace the values of all points, in their order."""

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from pymoo.core.problem import Problem
 from pymoo.optimize import minimize
+from pymoo.util.display.output import Output
 
 from hwloop.errors import UserError
 from hwloop.search.hamp import HAMP, SELECTORS, LocalSearch
@@ -157,3 +158,41 @@ def test_one_objective_is_refused() -> None:
 def test_a_population_of_one_is_refused() -> None:
     with pytest.raises(UserError, match="at least 2"):
         HAMP(1)
+
+
+class Failing(SyntheticPruning):
+    """Cannot evaluate what keeps the whole first stage; the values it gives then would lead any search astray."""
+
+    def fails(self, x: np.ndarray) -> np.ndarray:
+        return np.asarray(x[:, 0] == self.xu[0])
+
+    def _evaluate(self, x: np.ndarray, out: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        super()._evaluate(x, out)
+        out["failed"] = self.fails(x)
+        out["F"][out["failed"]] = 0.0
+
+
+def test_what_could_not_be_evaluated_teaches_nothing_is_not_kept_and_not_asked_for_again() -> None:
+    problem, asked = Failing(1, SMALL), []
+    algorithm = HAMP(12, local_search=QUICK)
+    algorithm.setup(problem, seed=2, output=Output())
+    while len(asked) < 120:
+        infills = algorithm.ask()
+        algorithm.evaluator.eval(problem, infills)
+        asked += [row.tobytes() for row in problem.canonical(infills.get("X").astype(np.int64))]
+        algorithm.tell(infills=infills)
+        assert not problem.fails(algorithm.pop.get("X")).any()
+    learnt = algorithm.evaluated
+    assert len(asked) == len(set(asked)) > len(learnt) > 0
+    assert not problem.fails(learnt.x).any()
+    assert not problem.fails(algorithm.opt.get("X")).any()
+    assert (learnt.f == problem.objectives(learnt.x)).all()
+
+
+def test_a_first_generation_of_failures_does_not_end_the_search() -> None:
+    problem = Failing(1, SMALL)
+    ladder = np.tile(problem.xu, (4, 1))
+    ladder[:, 1] = range(4)
+    algorithm = HAMP(4, sampling=ladder, local_search=None, cheap=Cheap())
+    minimize(problem, algorithm, ("n_eval", 40), seed=1, copy_algorithm=False)
+    assert 0 < len(algorithm.evaluated) < 40

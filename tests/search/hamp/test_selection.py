@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hwloop.search.hamp import SELECTORS
-from hwloop.search.hamp.portfolio import Portfolio, draft
+from hwloop.search.hamp.portfolio import FLOOR, Portfolio, elect
 from hwloop.search.hamp.selection.order import scaled
 
 NAMES = list(SELECTORS)
@@ -76,29 +76,37 @@ def test_one_selector_alone_decides() -> None:
     assert kept_by.all()
 
 
-def test_a_draft_gives_each_its_share_and_nobody_the_same_twice() -> None:
-    orders = [np.arange(30), np.arange(30)[::-1].copy()]
-    assert draft(orders, np.array([0.5, 0.5]), 6).tolist() == [0, 29, 1, 28, 2, 27]
-    uneven = draft(orders, np.array([0.75, 0.25]), 8).tolist()
-    assert len([place for place in uneven if place < 15]) == 6
-    assert sorted(draft(orders, np.array([0.9, 0.1]), 30).tolist()) == list(range(30))
+def test_a_vote_keeps_what_all_want_and_then_what_weighs_most() -> None:
+    orders = [np.array([0, 1, 2, 3, 4]), np.array([0, 4, 3, 2, 1])]
+    assert elect(orders, np.array([0.9, 0.1]), 3).tolist() == [0, 1, 2]
+    assert elect(orders, np.array([0.1, 0.9]), 3).tolist() == [0, 4, 3]
+    assert elect(orders, np.array([0.5, 0.5]), 5)[0] == 0
 
 
-def test_credit_moves_the_shares_and_leaves_everyone_some() -> None:
+def test_ranks_of_what_a_selector_would_not_keep_do_not_count() -> None:
+    orders = [np.array([0, 1, 2, 3]), np.array([2, 3, 0, 1])]
+    other = [np.array([0, 1, 3, 2]), np.array([2, 3, 1, 0])]
+    weights = np.array([0.6, 0.4])
+    assert elect(orders, weights, 2).tolist() == elect(other, weights, 2).tolist()
+
+
+def test_weights_follow_what_parents_gain_on_whom_selectors_disagree_and_leave_everyone_some() -> None:
     portfolio = Portfolio(SELECTORS)
-    assert portfolio.shares.tolist() == pytest.approx([0.25] * 4)
+    assert portfolio.weights.tolist() == pytest.approx([0.25] * 4)
     for _ in range(20):
         portfolio.reward(np.array([1.0, 0.0]), np.array([[1.0, 0, 0, 0], [0, 1.0, 1.0, 1.0]]))
-    assert portfolio.shares[0] > 0.5
-    assert (portfolio.shares[1:] > 0.1).all()
-    assert portfolio.shares.sum() == pytest.approx(1)
+    assert portfolio.weights[0] > 0.8
+    assert (portfolio.weights[1:] >= FLOOR / 4).all()
+    assert portfolio.weights.sum() == pytest.approx(1)
 
 
-def test_a_selector_is_paid_by_what_its_parents_bring_on_average() -> None:
-    portfolio = Portfolio({name: SELECTORS[name] for name in NAMES[:2]})
-    gains, kept_by = np.array([1.0, 1.0, 0.0, 0.0]), np.array([[1.0, 0], [1, 0], [1, 0], [0, 1]])
-    portfolio.reward(gains, kept_by)
-    assert portfolio.credit.tolist() == pytest.approx([2 / 3, 0])
+def test_parents_whom_everybody_would_keep_tell_nothing() -> None:
+    portfolio, same = Portfolio(SELECTORS), Portfolio(SELECTORS)
+    for _ in range(5):
+        portfolio.reward(np.array([0.3, 0.0, 0.2]), np.ones((3, 4)))
+    assert portfolio.weights.tolist() == pytest.approx([0.25] * 4)
+    same.reward(np.zeros(3), np.eye(4)[:3])
+    assert same.weights.tolist() == pytest.approx([0.25] * 4)
 
 
 def test_a_portfolio_of_none_is_refused() -> None:

@@ -1,0 +1,83 @@
+"""CIFAR-10 and the residual networks that were adapted to its JPEG images, as `shared/data` has them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hwloop.datasets import DataConfig, ImageSet
+from hwloop.datasets.images import RawImages
+from hwloop.datasets.readers import read_parquet
+from hwloop.models import build_model, load_weights
+from hwloop.models.resnet import PadShortcut
+from hwloop.progress import Silent
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+HELD_OUT = 5000  # rows that the adapted weights were not trained on, as the data's note gives them
+
+
+def network(name: str, data: Path) -> nn.Module:
+    """A network with its adapted weights, in evaluation mode."""
+    module = build_model(name, num_classes=10, in_channels=3)
+    load_weights(module, data / "weights" / f"{name}-jpeg.pt")
+    return module.eval()
+
+
+def images(data: Path, count: int) -> tuple[ImageSet, ImageSet]:
+    """`count` training images, and all those that the adapted weights never saw."""
+    path = data / "cifar10" / "cifar10-train.parquet"
+    order = torch.randperm(50000, generator=torch.Generator().manual_seed(0)).numpy()
+    rows = np.concatenate([order[:HELD_OUT], order[HELD_OUT:][:count]])
+    raw = read_parquet(path, DataConfig("parquet", path), lambda _labels: rows, None, Silent())
+    return _normalised(raw, slice(HELD_OUT, None)), _normalised(raw, slice(0, HELD_OUT))
+
+
+def projected(name: str, data: Path, calibration: ImageSet) -> nn.Module:
+    """A network whose padded shortcuts are 1x1 convolutions that do the same: then its stages can be made thinner too.
+
+    Their batch normalisations hold the statistics of the images as their own scale and shift, so that they change
+    nothing, now and after a recalibration on such images.
+
+    Args:
+        name: of the network.
+        data: folder with the weights.
+        calibration: images to take the statistics from.
+    """
+    padded = network(name, data)
+    made = build_model(name, num_classes=10, in_channels=3, arguments={"shortcut": "projection"})
+    state = padded.state_dict()
+    maps: dict[str, Tensor] = {}
+    for path, module in padded.named_modules():
+        if isinstance(module, PadShortcut):
+            module.register_forward_hook(lambda _module, _inputs, output, path=path: maps.update({path: output}))
+    with torch.inference_mode():
+        padded(torch.from_numpy(calibration.images))
+    for path, found in maps.items():
+        shortcut = made.get_submodule(path)
+        pad = padded.get_submodule(path)
+        assert isinstance(shortcut, nn.Sequential)
+        assert isinstance(pad, PadShortcut)
+        weight = torch.zeros_like(shortcut[0].weight)
+        channels = weight.shape[1]
+        weight[pad.before : pad.before + channels, :, 0, 0] = torch.eye(channels)
+        variance, mean = torch.var_mean(found.float(), dim=(0, 2, 3), correction=0)
+        state |= {
+            f"{path}.0.weight": weight,
+            f"{path}.1.weight": (variance + shortcut[1].eps).sqrt(),
+            f"{path}.1.bias": mean.clone(),
+            f"{path}.1.running_mean": mean.clone(),
+            f"{path}.1.running_var": variance,
+            f"{path}.1.num_batches_tracked": torch.tensor(0),
+        }
+    made.load_state_dict(state)
+    return made.eval()
+
+
+def _normalised(raw: RawImages, rows: slice) -> ImageSet:
+    mean, std = (np.array(values, np.float32)[:, None, None] for values in (MEAN, STD))
+    scaled = (raw.images[rows].astype(np.float32) / np.float32(raw.scale) - mean) / std
+    return ImageSet(scaled, raw.labels[rows])
