@@ -32,16 +32,11 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
-from torch import nn
 
 from hwloop.cli.display import Display
-from hwloop.datasets import DataConfig, ImageSet
-from hwloop.datasets.images import RawImages
-from hwloop.datasets.readers import read_parquet
+from hwloop.datasets import ImageSet
 from hwloop.extraction.blocks import Branch, blocks_from_torch
 from hwloop.layers import ScalableNetwork
-from hwloop.models import build_model, load_weights
-from hwloop.progress import Silent
 from hwloop.pruning import (
     FULL_FINE_TUNE,
     RECALIBRATED,
@@ -65,11 +60,9 @@ from hwloop.runtimes import get_runtime
 from hwloop.study.proxy_stage import Band, draw_in_band
 from hwloop.training import FitConfig, predictions
 from hwloop_agent.journal import Journal
+from tests.benchmarks import cifar
 from tests.benchmarks.timing import milliseconds, spread
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
-HELD_OUT = 5000  # rows that the adapted weights were not trained on, as the data's note gives them
 FROM_SHARED = "full-fine-tune-from-shared"
 
 
@@ -121,7 +114,8 @@ def main(arguments: Sequence[str] = ()) -> None:
     with ExitStack() as stack:
         folder = Path(given.folder or stack.enter_context(tempfile.TemporaryDirectory()))
         folder.mkdir(parents=True, exist_ok=True)
-        train, held_out = _images(given.data, given.images)
+        images = cifar.images(given.data, given.images)
+        train, held_out = images.train, images.validation
         console.print(
             f"{len(train)} training images, {min(given.held_out, len(held_out))} held out; {given.threads} thread(s),"
             f" seed {given.seed}",
@@ -130,8 +124,8 @@ def main(arguments: Sequence[str] = ()) -> None:
         if "speed" in parts:
             _speed(given, train, held_out, console)
         if set(parts) & {"weights", "ranking", "start"}:
-            module = _network("resnet20", given.data)
-            space = pruning_space(module, (3, 32, 32), grain=given.grain, minimum_fraction=0.125)
+            module = cifar.network("resnet20", given.data)
+            space = pruning_space(module, cifar.SHAPE, grain=given.grain, minimum_fraction=0.125)
             space = space.without_blocks() if given.widths_only else space
             held = HeldOut(held_out, limit=given.held_out, seed=given.seed)
             subject = Subject(plan_surgery(module, space), space, train, held, given, folder, console)
@@ -143,10 +137,10 @@ def main(arguments: Sequence[str] = ()) -> None:
 
 def _speed(given: argparse.Namespace, train: ImageSet, held_out: ImageSet, console: Console) -> None:
     """One estimate of ResNet-56, and the classes of the fast form beside those of plain float32."""
-    module = _network("resnet56", given.data)
-    space = pruning_space(module, (3, 32, 32), grain=given.grain)
+    module = cifar.network("resnet56", given.data)
+    space = pruning_space(module, cifar.SHAPE, grain=given.grain)
     plan = plan_surgery(module, space)
-    pairs = foldable_pairs(module, (3, 32, 32))
+    pairs = foldable_pairs(module, cifar.SHAPE)
     fast, exact = (HeldOut(held_out, limit=2000, fast=fast) for fast in (True, False))
     quick, careful = (
         ErrorEstimator(RECALIBRATED, plan, Recalibration(train, fast=form is fast), form) for form in (fast, exact)
@@ -262,7 +256,7 @@ def _in_band(subject: Subject) -> list[Candidate]:
 
     branches = [Branch(block.name, frozenset(block.layers), block.drops_activation) for block in space.blocks]
     rules = get_runtime("onnxruntime").fusion
-    found = blocks_from_torch(subject.plan.module, (3, 32, 32), branches, rules=rules)
+    found = blocks_from_torch(subject.plan.module, cifar.SHAPE, branches, rules=rules)
     sizes = ScalableNetwork(found.network, [group.roots for group in space.groups], found.blocks, found.alternatives)
 
     def macs(candidates: Sequence[Candidate]) -> NDArray[np.float64]:
@@ -277,30 +271,9 @@ def _tau(one: Judged) -> tuple[str, str]:
     return f"{one.agreement.tau:+.2f}", f"{one.agreement.low:+.2f} to {one.agreement.high:+.2f}"
 
 
-def _network(name: str, data: Path) -> nn.Module:
-    module = build_model(name, num_classes=10, in_channels=3)
-    load_weights(module, data / "weights" / f"{name}-jpeg.pt")
-    return module.eval()
-
-
-def _images(data: Path, count: int) -> tuple[ImageSet, ImageSet]:
-    """Some training images, and those that the adapted weights never saw."""
-    path = data / "cifar10" / "cifar10-train.parquet"
-    order = torch.randperm(50000, generator=torch.Generator().manual_seed(0)).numpy()
-    rows = np.concatenate([order[:HELD_OUT], order[HELD_OUT:][:count]])
-    raw = read_parquet(path, DataConfig("parquet", path), lambda _labels: rows, None, Silent())
-    return _normalised(raw, slice(HELD_OUT, None)), _normalised(raw, slice(0, HELD_OUT))
-
-
-def _normalised(raw: RawImages, rows: slice) -> ImageSet:
-    mean, std = (np.array(values, np.float32)[:, None, None] for values in (MEAN, STD))
-    images = (raw.images[rows].astype(np.float32) / np.float32(raw.scale) - mean) / std
-    return ImageSet(images, raw.labels[rows])
-
-
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks judge", description=__doc__)
-    parser.add_argument("--data", type=Path, default=SHARED)
+    parser.add_argument("--data", type=Path, default=cifar.SHARED)
     parser.add_argument("--folder", type=Path, help="of shared weights and estimates; a temporary one by default")
     parser.add_argument("--parts", default="speed,weights,ranking,start")
     parser.add_argument("--candidates", type=int, default=6, help="in the band")
