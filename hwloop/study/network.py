@@ -73,6 +73,11 @@ class Description:
         return cls(model, data.input_shape, data.classes, data.mean, data.std, dict(arguments))
 
     @property
+    def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return mean and standard deviation of the images, per channel."""
+        return self.mean, self.std
+
+    @property
     def text(self) -> str:
         """Return it as JSON, the same for the same network."""
         return json.dumps(asdict(self), sort_keys=True)

@@ -82,7 +82,7 @@ def test_training_is_told_goes_on_and_is_evaluated(hwloop: Hwloop, base: Path, t
 def test_a_candidate_is_cut_fine_tuned_with_its_base_as_teacher_and_rebuilt_from_its_text(
     hwloop: Hwloop, base: Path, tmp_path: Path
 ) -> None:
-    _, listed, _ = hwloop("prune", "resnet8", "--weights", str(base), *DATA, "-o", "p.pt", "--widths", "-")
+    _, listed, _ = hwloop("prune", "resnet8", "--weights", str(base), *DATA, "--widths", "-")
     groups = dict(line.split("=") for line in listed.split() if not line.startswith("-"))
     text = " ".join(f"{name}={max(8, int(width) // 2)}" for name, width in groups.items())
     common = ("prune", "resnet8", "--weights", str(base), *DATA, "--widths", text, "--threads", "1")
@@ -164,7 +164,7 @@ def test_an_interrupted_command_goes_on_to_the_same_weights(
 
 @pytest.mark.slow
 def test_the_speed_up_of_a_candidate_is_measured_on_a_device(hwloop: Hwloop, base: Path) -> None:
-    _, listed, _ = hwloop("prune", "resnet8", "--weights", str(base), *DATA, "-o", "p.pt", "--widths", "-")
+    _, listed, _ = hwloop("prune", "resnet8", "--weights", str(base), *DATA, "--widths", "-")
     text = " ".join(f"{line.split('=')[0]}=8" for line in listed.split() if not line.startswith("-"))
     options = ("--widths", text, "--device", "local", "--processes", "1", "-o", "p.pt")
     found = _json(hwloop, "prune", "resnet8", "--weights", str(base), *DATA, *options)
@@ -205,6 +205,7 @@ def test_bad_input_is_told_in_one_line(hwloop: Hwloop, base: Path, tmp_path: Pat
             "--part half: it is one of test, validation, train",
         ),
         (("evaluate", "none.onnx", *DATA), "none.onnx: cannot be read (No such file or directory)"),
+        (("prune", "resnet8", *weights, *DATA, "--widths", WIDTHS), "--out is missing: the file of the pruned network"),
         (("prune", "resnet8", *weights, *DATA, "-o", "x.pt"), "give either --widths or --speed-up"),
         (("prune", "resnet8", *weights, *DATA, "-o", "x.pt", "--speed-up", "fast"), "give a number above 1, as in 2x"),
         (

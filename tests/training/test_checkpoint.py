@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -170,6 +171,29 @@ def test_a_loss_that_is_no_number_leaves_the_checkpoint_before_it(tmp_path: Path
         network = _network()
         load_weights(network, path)
         assert all(bool(value.isfinite().all()) for value in network.state_dict().values())
+
+
+def test_answers_that_are_no_numbers_stop_a_training_and_leave_the_checkpoint_to_go_on_from(
+    tmp_path: Path, train: ImageSet
+) -> None:
+    """A fault of the moment, such as memory that flipped a bit: it is gone when the command is run again."""
+    path, expected = tmp_path / "net.pt", _run(train)
+    faulty, calls = _network(), itertools.count()
+
+    def broken_in_the_seventh_step(_: nn.Module, __: Any, logits: torch.Tensor) -> torch.Tensor:
+        return logits * torch.nan if next(calls) == 7 else logits  # the first call counts the outputs
+
+    with (
+        faulty.register_forward_hook(broken_in_the_seventh_step),
+        pytest.raises(ModelError, match=r"training diverged in epoch 1 \(loss is nan\): lower learning_rate"),
+    ):
+        fit(faulty, train, config=PLAIN, checkpoints=Checkpoints(path, every_s=0.0))
+    assert read_training(path)["position"]["step"] == 6
+    progress = Stopping()
+    report, weights = _run(train, path=path, progress=progress)
+    assert progress.done == [6]
+    assert report == expected[0]
+    assert _same(weights, expected[1])
 
 
 def test_another_network_recipe_or_training_is_refused_and_named(tmp_path: Path, train: ImageSet) -> None:
