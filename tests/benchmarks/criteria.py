@@ -61,7 +61,7 @@ from hwloop.study.speedup import rungs_of
 from hwloop.training import FitConfig, fit
 from tests.benchmarks import cifar
 
-CURVE_IMAGES = 2000
+CURVE_IMAGES = 1000
 """Judged after every epoch; what is told in the end is counted on all."""
 
 
