@@ -195,7 +195,9 @@ def save_network(path: Path, network: TrainedNetwork) -> None:
     try:
         write_atomic(path, buffer.getvalue())
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be written ({error.strerror})") from error
+        raise CheckpointError(
+            f"{path}: cannot be written ({error.strerror}): make room and run the same command again"
+        ) from error
 
 
 def _description(found: Mapping[str, Any], path: Path) -> Description | None:

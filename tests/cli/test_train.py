@@ -19,10 +19,11 @@ from hwloop.cli import display
 from hwloop.cli.main import main
 from hwloop.models.weights import read_checkpoint
 from hwloop.study.network import read_description
+from tests.full_disk import files_up_to
 
 DATA = ("--data", "digits", "--image-size", "16", "--limit", "900")
 TRAIN = ("train", "resnet8", *DATA, "--epochs", "2", "--batch-size", "64", "--torch-device", "cpu", "--threads", "1")
-WIDTHS = "conv1=8 layer1.0.conv1=8 layer2.0.conv1=16 layer3.0.conv1=24"
+WIDTHS = "layer1.0.conv1=8 layer2.0.conv1=16 layer3.0.conv1=24"
 
 Hwloop = Callable[..., tuple[int, str, str]]
 
@@ -142,6 +143,26 @@ def test_a_file_that_answers_otherwise_is_not_written(
     assert "not written: the onnx file gives" in err
     assert "images apart" in err
     assert not (tmp_path / "net.onnx").exists()
+
+
+def test_a_disk_that_fills_is_told_in_one_line_and_the_file_before_is_intact(
+    hwloop: Hwloop, base: Path, tmp_path: Path
+) -> None:
+    weights = ("--weights", str(base), *DATA)
+    for command, path in (
+        (("prune", "resnet8", *weights, "--widths", WIDTHS), tmp_path / "pruned.pt"),
+        (("export", "resnet8", *weights), tmp_path / "net.onnx"),
+    ):
+        assert hwloop(*command, "-o", path.name)[0] == 0
+        before, names = path.read_bytes(), sorted(one.name for one in tmp_path.iterdir())
+        with files_up_to(len(before) // 2):
+            code, _, err = hwloop(*command, "-o", path.name)
+        assert code in (1, 2), err
+        assert "File too large" in err
+        assert "run the same command again" in err
+        assert err.count("\n") == 1
+        assert path.read_bytes() == before
+        assert sorted(one.name for one in tmp_path.iterdir()) == names
 
 
 def test_an_interrupted_command_goes_on_to_the_same_weights(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from hwloop.errors import CheckpointError, DataError, ModelError
 from hwloop.models import build_model, load_weights
 from hwloop.training import Checkpoints, FitConfig, FitReport, fit
 from hwloop.training.checkpoint import read_training
+from tests.full_disk import files_up_to
 
 PLAIN = FitConfig(epochs=2, batch_size=32, device="cpu")
 RECIPES = {
@@ -132,17 +132,6 @@ def test_between_epochs_it_is_saved_when_the_time_has_come(tmp_path: Path, train
     assert progress.done == [len(train) // 32], "after the first epoch"
 
 
-@contextmanager
-def _files_up_to(size: int) -> Iterator[None]:
-    """Let the system refuse to write more to any file, as a disk does that is full."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
-
 def test_a_disk_that_fills_while_saving_is_told_and_the_checkpoint_before_is_intact(
     tmp_path: Path, train: ImageSet
 ) -> None:
@@ -152,7 +141,7 @@ def test_a_disk_that_fills_while_saving_is_told_and_the_checkpoint_before_is_int
         _run(train, path=path, progress=Stopping(4))
     before = path.read_bytes()
     with (
-        _files_up_to(len(before) // 2),
+        files_up_to(len(before) // 2),
         pytest.raises(CheckpointError, match=r"after step 5 cannot be written \(File too large\), the one before is"),
     ):
         _run(train, path=path)
