@@ -277,7 +277,12 @@ def _keep(journal: Path | None, trial: Trial) -> None:
 
 def _line(trial: Trial) -> str:
     after = "" if trial.finetuned is None else f", {trial.finetuned:.2%} fine-tuned"
-    return f"seed {trial.seed} {trial.criterion}, {trial.target}: {trial.recalibrated:.2%} recalibrated{after}"
+    return f"seed {trial.seed} {_told(trial.criterion)}, {trial.target}: {trial.recalibrated:.2%} recalibrated{after}"
+
+
+def _told(criterion: str) -> str:
+    """The name alone of a criterion whose settings are the defaults."""
+    return next((name for name in list_criteria() if str(get_criterion(name)) == criterion), criterion)
 
 
 def uniform(space: PruningSpace, share: int) -> Candidate:
@@ -311,7 +316,7 @@ def _summary(target: Target, trials: Sequence[Trial], base: float) -> Table:
         own = [trial for trial in trials if trial.criterion == name]
         tuned = [trial.finetuned for trial in own if trial.finetuned is not None]
         table.add_row(
-            name,
+            _told(name),
             str(len(own)),
             f"{statistics.median(trial.seconds for trial in own):.2f}",
             _spread([trial.recalibrated for trial in own]),
@@ -335,8 +340,8 @@ def _print_pairs(trials: Sequence[Trial], console: Console) -> None:
             if len(lost) > 1:
                 error = statistics.stdev(lost) / len(lost) ** 0.5
                 console.print(
-                    f"  {learned} against {name}: {statistics.fmean(lost):+.2f} ± {error:.2f} points of error (mean"
-                    f" and standard error of {len(lost)} seeds)",
+                    f"  {_told(learned)} against {_told(name)}: {statistics.fmean(lost):+.2f} ± {error:.2f} points of"
+                    f" error (mean and standard error of {len(lost)} seeds)",
                     highlight=False,
                 )
 
@@ -345,7 +350,7 @@ def _print_curves(trials: Sequence[Trial], console: Console) -> None:
     for name in dict.fromkeys(trial.criterion for trial in trials if trial.curve):
         curves = [[point[0] for point in trial.curve] for trial in trials if trial.criterion == name]
         means = [f"{100 * statistics.fmean(errors):.1f}" for errors in zip(*curves, strict=True)]
-        console.print(f"  {name}, error after each epoch: {' '.join(means)}", highlight=False)
+        console.print(f"  {_told(name)}, error after each epoch: {' '.join(means)}", highlight=False)
 
 
 def _spread(errors: Sequence[float]) -> str:
