@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from hwloop.cli import imagedata, recipe
+from hwloop.cli.options import grouped
 from hwloop.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,19 +26,13 @@ def register(app: typer.Typer) -> None:
     app.command("evaluate")(evaluate)
 
 
+@grouped
 def evaluate(
+    *,
     model: Annotated[str, typer.Argument(help="A network with --weights, or a file: .onnx, .tflite, .pt2, .so (TVM).")],
     weights: Annotated[Path | None, typer.Option(help="Weights of a network of the zoo or a factory.")] = None,
-    data: imagedata.Data = "digits",
-    test: imagedata.Test = None,
+    source: imagedata.Images,
     part: Part = "test",
-    image_size: imagedata.ImageSize = 0,
-    limit: imagedata.Limit = 0,
-    validation: imagedata.Validation = 0.1,
-    mean: imagedata.Mean = "",
-    std: imagedata.Std = "",
-    argument: imagedata.Arguments = None,
-    seed: imagedata.Seed = 0,
     as_json: recipe.AsJson = False,
 ) -> None:
     """Print top-1 accuracy with its 95 % interval; a file is called by its own runtime."""
@@ -55,18 +50,15 @@ def evaluate(
         if weights is not None:
             raise UserError(f"--weights: {model} has its own; leave the option out")
         content = _content(Path(model))
-        known = normalisation(content) if suffix == ".onnx" else None
-        images = imagedata.load(data, test, image_size, limit, validation, mean, std, seed, known, progress)
+        images = source.load(normalisation(content) if suffix == ".onnx" else None, progress)
         chosen, how = part_of(images, part), f"the runtime of {suffix} files"
         correct = count_correct(content, chosen, suffix, model)
     else:
         if weights is None:
             raise UserError(f"--weights is missing: {model} is no exported file ({', '.join(SUFFIXES)})")
         described = read_description(weights)
-        known = (described.mean, described.std) if described else None
-        images = imagedata.load(data, test, image_size, limit, validation, mean, std, seed, known, progress)
-        arguments = imagedata.arguments_of(argument)
-        network = open_network(model, weights, images, arguments=arguments, folder=Path.cwd())
+        images = source.load(described.normalisation if described else None, progress)
+        network = open_network(model, weights, images, arguments=source.arguments, folder=Path.cwd())
         chosen, how = part_of(images, part), "torch, float32"
         correct = len(chosen) - error_count(network.module, chosen)
     found: dict[str, Any] = top1(correct, len(chosen))

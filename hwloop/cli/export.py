@@ -11,6 +11,7 @@ from rich.console import Console
 
 from hwloop.cli import imagedata, recipe
 from hwloop.cli.evaluate import Part, part_of
+from hwloop.cli.options import grouped
 from hwloop.cli.train import require_folder
 from hwloop.errors import ModelError, UserError
 
@@ -25,24 +26,18 @@ def register(app: typer.Typer) -> None:
     app.command("export")(export)
 
 
+@grouped
 def export(
+    *,
     model: Annotated[str, typer.Argument(help="A network of the zoo, or package.module:factory.")],
     weights: Annotated[Path, typer.Option(help="Its weights, as `hwloop train` and `hwloop prune` write them.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The file; its suffix may say the format.")],
     to: Annotated[
         str, typer.Option("--to", help="onnx, tflite, program (torch.export) or tvm (for this machine).")
     ] = "",
-    data: imagedata.Data = "digits",
-    test: imagedata.Test = None,
+    source: imagedata.Images,
     part: Part = "test",
     tolerance: Annotated[int, typer.Option(min=0, help="So many right answers more or fewer are accepted.")] = 0,
-    image_size: imagedata.ImageSize = 0,
-    limit: imagedata.Limit = 0,
-    validation: imagedata.Validation = 0.1,
-    mean: imagedata.Mean = "",
-    std: imagedata.Std = "",
-    argument: imagedata.Arguments = None,
-    seed: imagedata.Seed = 0,
     as_json: recipe.AsJson = False,
 ) -> None:
     """Export a network, and write the file only when it gives as many right answers as the network does."""
@@ -63,11 +58,9 @@ def export(
     require_folder(out)
     console = Console(stderr=as_json)
     described = read_description(weights)
-    known = (described.mean, described.std) if described else None
-    images = imagedata.load(data, test, image_size, limit, validation, mean, std, seed, known, Display(console))
+    images = source.load(described.normalisation if described else None, Display(console))
     chosen = part_of(images, part)
-    arguments = imagedata.arguments_of(argument)
-    network = open_network(model, weights, images, arguments=arguments, folder=Path.cwd())
+    network = open_network(model, weights, images, arguments=source.arguments, folder=Path.cwd())
     content = writers[kind](network)
     wanted = len(chosen) - error_count(network.module, chosen)
     correct = count_correct(content, chosen, SUFFIXES[kind], out.name)

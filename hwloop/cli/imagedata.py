@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,84 +17,72 @@ if TYPE_CHECKING:
     from hwloop.datasets import ImageData
     from hwloop.progress import Progress
 
-Data = Annotated[str, typer.Option("--data", help="digits (bundled), a .parquet or .npz file, or a folder of classes.")]
-Test = Annotated[Path | None, typer.Option("--test", help="Test images of the same kind; else a part of --data.")]
-ImageSize = Annotated[int, typer.Option("--image-size", min=0, help="Resize images to so many pixels; 0: as they are.")]
-Limit = Annotated[int, typer.Option("--limit", min=0, help="Use so many images of each file at most; 0: all.")]
-Validation = Annotated[
-    float, typer.Option("--validation", help="Held out of the training images: a share below 1, or a number.")
-]
-Mean = Annotated[str, typer.Option("--mean", help="Per channel, as in 0.49,0.48,0.45; the weights' own, or measured.")]
-Std = Annotated[str, typer.Option("--std", help="Per channel, likewise.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Of everything random: splits, initial weights, training.")]
-Arguments = Annotated[
-    list[str] | None, typer.Option("--argument", help="Of the model's factory, as in widths=[8,16,32]; repeatable.")
-]
 
+@dataclass(frozen=True)
+class Images:
+    """What commands that read images have in common."""
 
-def load(
-    data: str,
-    test: Path | None,
-    image_size: int,
-    limit: int,
-    validation: float,
-    mean: str,
-    std: str,
-    seed: int,
-    known: tuple[Sequence[float], Sequence[float]] | None,
-    progress: Progress,
-) -> ImageData:
-    """Read what the options say.
-
-    Args:
-        data: see the options above.
-        test: likewise.
-        image_size: likewise.
-        limit: likewise.
-        validation: likewise.
-        mean: likewise.
-        std: likewise.
-        seed: likewise.
-        known: mean and standard deviation that the weights were trained with; the options win.
-        progress: is told of decoding.
-
-    Raises:
-        DataError: the images cannot be read.
-        UserError: an option is no number.
-    """
-    from hwloop.datasets import DataConfig, load_images
-
-    usual = known or (None, None)
-    config = DataConfig(
-        source=_source(data),
-        train=None if data == "digits" else Path(data),
-        test=test,
-        image_size=image_size or None,
-        validation=validation if validation < 1 else int(validation),
-        mean=_numbers("--mean", mean) or (None if usual[0] is None else tuple(usual[0])),
-        std=_numbers("--std", std) or (None if usual[1] is None else tuple(usual[1])),
-        limit=limit or None,
-        seed=seed,
+    data: Annotated[str, typer.Option(help="digits (bundled), a .parquet or .npz file, or a folder of classes.")] = (
+        "digits"
     )
-    return load_images(config, progress)
+    test: Annotated[Path | None, typer.Option(help="Test images of the same kind; else a part of --data.")] = None
+    image_size: Annotated[int, typer.Option(min=0, help="Resize images to so many pixels; 0: as they are.")] = 0
+    limit: Annotated[int, typer.Option(min=0, help="Use so many images of each file at most; 0: all.")] = 0
+    validation: Annotated[
+        float, typer.Option(help="Held out of the training images: a share below 1, or a number.")
+    ] = 0.1
+    mean: Annotated[str, typer.Option(help="Per channel, as in 0.49,0.48,0.45; the weights' own, or measured.")] = ""
+    std: Annotated[str, typer.Option(help="Per channel, likewise.")] = ""
+    argument: Annotated[
+        list[str] | None,
+        typer.Option(help="Of the model's factory, as in widths=[8,16,32]; repeatable."),
+    ] = None
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random: splits, initial weights, training.")] = 0
 
+    def load(self, known: tuple[Sequence[float], Sequence[float]] | None, progress: Progress) -> ImageData:
+        """Read what the options say.
 
-def arguments_of(given: list[str] | None) -> dict[str, Any]:
-    """Read "name=value" with JSON values; a value that is no JSON is a text.
+        Args:
+            known: mean and standard deviation that the weights were trained with; the options win.
+            progress: is told of decoding.
 
-    Raises:
-        UserError: one has no "=".
-    """
-    found: dict[str, Any] = {}
-    for text in given or []:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise UserError(f"--argument {text}: give a name and a value, as in widths=[8,16,32]")
-        try:
-            found[name] = json.loads(value)
-        except ValueError:
-            found[name] = value
-    return found
+        Raises:
+            DataError: the images cannot be read.
+            UserError: an option is no number.
+        """
+        from hwloop.datasets import DataConfig, load_images
+
+        usual = known or (None, None)
+        config = DataConfig(
+            source=_source(self.data),
+            train=None if self.data == "digits" else Path(self.data),
+            test=self.test,
+            image_size=self.image_size or None,
+            validation=self.validation if self.validation < 1 else int(self.validation),
+            mean=_numbers("--mean", self.mean) or (None if usual[0] is None else tuple(usual[0])),
+            std=_numbers("--std", self.std) or (None if usual[1] is None else tuple(usual[1])),
+            limit=self.limit or None,
+            seed=self.seed,
+        )
+        return load_images(config, progress)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Return "name=value" with JSON values; a value that is no JSON is a text.
+
+        Raises:
+            UserError: one has no "=".
+        """
+        found: dict[str, Any] = {}
+        for text in self.argument or []:
+            name, equals, value = text.partition("=")
+            if not equals or not name:
+                raise UserError(f"--argument {text}: give a name and a value, as in widths=[8,16,32]")
+            try:
+                found[name] = json.loads(value)
+            except ValueError:
+                found[name] = value
+        return found
 
 
 def _source(data: str) -> str:

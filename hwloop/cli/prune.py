@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from hwloop.cli import imagedata, recipe
+from hwloop.cli.options import grouped
 from hwloop.cli.train import accuracies, described_run, digest, fit_and_judge, require_folder
 from hwloop.errors import UserError
 
@@ -34,10 +35,14 @@ def register(app: typer.Typer) -> None:
     app.command("prune")(prune)
 
 
+@grouped
 def prune(
+    *,
     model: Annotated[str, typer.Argument(help="A network of the zoo, or package.module:factory.")],
     weights: Annotated[Path, typer.Option(help="Its weights.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The pruned network; run again to go on with it.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The pruned network; run again to go on with it.")
+    ] = None,
     widths: Annotated[
         str, typer.Option(help='A candidate: "conv1=16 layer1.0.conv1=8 … -layer1.1"; - lists the groups and blocks.')
     ] = "",
@@ -54,33 +59,10 @@ def prune(
     criterion: Annotated[str, typer.Option(help="Which channels go first: l1, clad, …")] = "l1",
     grain: Annotated[int, typer.Option(min=1, help="Step of the widths that --speed-up tries.")] = 8,
     widths_only: Annotated[bool, typer.Option("--widths-only", help="--speed-up leaves all blocks.")] = False,
-    data: imagedata.Data = "digits",
-    test: imagedata.Test = None,
-    image_size: imagedata.ImageSize = 0,
-    limit: imagedata.Limit = 0,
-    validation: imagedata.Validation = 0.1,
-    mean: imagedata.Mean = "",
-    std: imagedata.Std = "",
-    argument: imagedata.Arguments = None,
+    source: imagedata.Images,
     epochs: Annotated[int, typer.Option(min=0, help="Of fine-tuning; the base is the teacher.")] = 0,
     learning_rate: recipe.LearningRate = 0.03,
-    batch_size: recipe.BatchSize = 128,
-    weight_decay: recipe.WeightDecay = 5e-4,
-    optimizer: recipe.Optimizer = "sgd",
-    schedule: recipe.Schedule = "one_cycle",
-    warmup: recipe.Warmup = -1.0,
-    augment: recipe.Augment = False,
-    flip: recipe.Flip = False,
-    mixup: recipe.Mixup = 0.0,
-    label_smoothing: recipe.LabelSmoothing = 0.0,
-    distillation: recipe.Distillation = 0.0,
-    temperature: recipe.Temperature = 4.0,
-    attention: recipe.Attention = 0.0,
-    seed: imagedata.Seed = 0,
-    float32: recipe.Float32 = False,
-    threads: recipe.Threads = 0,
-    torch_device: recipe.TorchDevice = "auto",
-    save_every: recipe.SaveEvery = 30.0,
+    fitting: recipe.Recipe,
     as_json: recipe.AsJson = False,
 ) -> None:
     """Cut channels and blocks out of a network, measure batch normalisations anew, and fine-tune it."""
@@ -90,50 +72,33 @@ def prune(
     from hwloop.cli.display import Display
     from hwloop.pruning import Evidence, Recalibration, get_criterion, plan_surgery, pruning_space
     from hwloop.study.network import TrainedNetwork, open_network, read_description, save_network
-    from hwloop.training import FitConfig
 
     wanted = _ratio(speed_up) if speed_up else 0.0
     if bool(speed_up) == bool(widths):
         raise UserError("give either --widths or --speed-up")
-    config = FitConfig(
-        epochs=max(1, epochs),
-        learning_rate=learning_rate,
-        batch_size=batch_size,
-        weight_decay=weight_decay,
-        optimizer=optimizer,
-        schedule=schedule,
-        warmup=None if warmup < 0 else warmup,
-        augment=augment,
-        flip=flip,
-        mixup=mixup,
-        label_smoothing=label_smoothing,
-        distillation=distillation,
-        temperature=temperature,
-        attention=attention,
-        seed=seed,
-        fast=not float32,
-        threads=threads or None,
-        device=torch_device,
-    )
+    config = fitting.config(max(1, epochs), learning_rate, source.seed)
     chosen_criterion = get_criterion(criterion)
-    require_folder(out)
+    if widths == "-":
+        out = None
+    elif out is None:
+        raise UserError("--out is missing: the file of the pruned network (--widths - lists what can be pruned)")
+    else:
+        require_folder(out)
     console = Console(stderr=as_json)
     progress = Display(console)
     described = read_description(weights)
     if described is not None and described.pruned is not None:
         raise UserError(f"--weights {weights}: is pruned already ({described.pruned.text}); prune its base")
-    known = (described.mean, described.std) if described else None
-    images = imagedata.load(data, test, image_size, limit, validation, mean, std, seed, known, progress)
-    arguments = imagedata.arguments_of(argument)
-    base = open_network(model, weights, images, arguments=arguments, folder=Path.cwd())
+    images = source.load(described.normalisation if described else None, progress)
+    base = open_network(model, weights, images, arguments=source.arguments, folder=Path.cwd())
     space = pruning_space(base.module, base.description.input_shape, grain=grain)
-    if widths == "-":
+    if out is None:
         _list(space, console)
         return
     candidate = space.parse(widths) if widths else None  # a mistake is told before a criterion takes its time
     if candidate is None and widths_only:
         space = space.without_blocks()
-    evidence = Evidence.drawn(images.train, EVIDENCE_IMAGES, seed=seed)
+    evidence = Evidence.drawn(images.train, EVIDENCE_IMAGES, seed=source.seed)
     plan = plan_surgery(base.module, space, chosen_criterion, evidence)
     speed: SpeedUp | None = None
     if candidate is None or device:
@@ -152,13 +117,13 @@ def prune(
             progress,
         ) as stopwatch:
             if candidate is None:
-                candidate, speed = fast_enough(stopwatch, rungs_of(plan, space, images, seed), wanted, progress)
+                candidate, speed = fast_enough(stopwatch, rungs_of(plan, space, images, source.seed), wanted, progress)
             else:
                 speed = stopwatch.speed_up(candidate)
     text = space.text(candidate)
     progress.say(f"candidate: {text}")
     module = plan.apply(candidate)
-    Recalibration(images.train, seed=seed, fast=False).prepare(module)
+    Recalibration(images.train, seed=source.seed, fast=False).prepare(module)
     module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # missing in torch's stubs
     pruned = TrainedNetwork(module.eval(), base.description.pruned_by(plan, space, text, criterion))
     found: dict[str, Any] = {
@@ -168,7 +133,7 @@ def prune(
     if epochs:
         about = {"network": pruned.description.text, "data": images.fingerprint, "start": digest(weights)}
         taught = base.module if config.taught else None
-        report, after = fit_and_judge(module, images, config, out, about, taught, save_every, progress)
+        report, after = fit_and_judge(module, images, config, out, about, taught, fitting.save_every, progress)
         found["fine_tuned"] = after | described_run(report)
     else:
         save_network(out, pruned)

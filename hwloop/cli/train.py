@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from hwloop.cli import imagedata, recipe
+from hwloop.cli.options import grouped
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,17 +26,12 @@ def register(app: typer.Typer) -> None:
     app.command("train")(train)
 
 
+@grouped
 def train(
+    *,
     model: Annotated[str, typer.Argument(help="A network of the zoo, or package.module:factory.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The checkpoint; run again to go on with it.")],
-    data: imagedata.Data = "digits",
-    test: imagedata.Test = None,
-    image_size: imagedata.ImageSize = 0,
-    limit: imagedata.Limit = 0,
-    validation: imagedata.Validation = 0.1,
-    mean: imagedata.Mean = "",
-    std: imagedata.Std = "",
-    argument: imagedata.Arguments = None,
+    source: imagedata.Images,
     weights: Annotated[Path | None, typer.Option(help="Start from these; pruned networks are known by them.")] = None,
     teacher: Annotated[
         Path | None, typer.Option(help="Weights of the teacher, for --distillation, --attention.")
@@ -43,23 +39,7 @@ def train(
     teacher_model: Annotated[str, typer.Option(help="Its network; MODEL by default.")] = "",
     epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = 10,
     learning_rate: recipe.LearningRate = 0.05,
-    batch_size: recipe.BatchSize = 128,
-    weight_decay: recipe.WeightDecay = 5e-4,
-    optimizer: recipe.Optimizer = "sgd",
-    schedule: recipe.Schedule = "one_cycle",
-    warmup: recipe.Warmup = -1.0,
-    augment: recipe.Augment = False,
-    flip: recipe.Flip = False,
-    mixup: recipe.Mixup = 0.0,
-    label_smoothing: recipe.LabelSmoothing = 0.0,
-    distillation: recipe.Distillation = 0.0,
-    temperature: recipe.Temperature = 4.0,
-    attention: recipe.Attention = 0.0,
-    seed: imagedata.Seed = 0,
-    float32: recipe.Float32 = False,
-    threads: recipe.Threads = 0,
-    torch_device: recipe.TorchDevice = "auto",
-    save_every: recipe.SaveEvery = 30.0,
+    fitting: recipe.Recipe,
     as_json: recipe.AsJson = False,
 ) -> None:
     """Train a network; killed and run again, it goes on to the same weights."""
@@ -68,48 +48,26 @@ def train(
 
     from hwloop.cli.display import Display
     from hwloop.study.network import Description, open_network, read_description
-    from hwloop.training import FitConfig
 
-    config = FitConfig(
-        epochs=epochs,
-        learning_rate=learning_rate,
-        batch_size=batch_size,
-        weight_decay=weight_decay,
-        optimizer=optimizer,
-        schedule=schedule,
-        warmup=None if warmup < 0 else warmup,
-        augment=augment,
-        flip=flip,
-        mixup=mixup,
-        label_smoothing=label_smoothing,
-        distillation=distillation,
-        temperature=temperature,
-        attention=attention,
-        seed=seed,
-        fast=not float32,
-        threads=threads or None,
-        device=torch_device,
-    )
+    config = fitting.config(epochs, learning_rate, source.seed)
     require_folder(out)
     console = Console(stderr=as_json)
     progress = Display(console)
     described = read_description(weights) if weights else None
-    known = (described.mean, described.std) if described else None
-    images = imagedata.load(data, test, image_size, limit, validation, mean, std, seed, known, progress)
-    arguments = imagedata.arguments_of(argument)
+    images = source.load(described.normalisation if described else None, progress)
     if weights is not None:
-        network = open_network(model, weights, images, arguments=arguments, folder=Path.cwd())
+        network = open_network(model, weights, images, arguments=source.arguments, folder=Path.cwd())
         module, description = network.module, network.description
     else:
-        description = Description.of(model, images, arguments)
-        torch.manual_seed(seed)  # the initial weights are part of what a seed decides
+        description = Description.of(model, images, source.arguments)
+        torch.manual_seed(source.seed)  # the initial weights are part of what a seed decides
         module = description.build(Path.cwd())
     shown = (
         open_network(teacher_model or model, teacher, images, folder=Path.cwd()).module if teacher is not None else None
     )
     about = {"network": description.text, "data": images.fingerprint}
     about |= {name: digest(path) for name, path in (("start", weights), ("teacher", teacher)) if path is not None}
-    report, found = fit_and_judge(module, images, config, out, about, shown, save_every, progress)
+    report, found = fit_and_judge(module, images, config, out, about, shown, fitting.save_every, progress)
     tell(found | described_run(report), out, console, as_json)
 
 

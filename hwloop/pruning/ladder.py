@@ -7,29 +7,35 @@ from collections.abc import Callable, Sequence
 from hwloop.pruning.candidate import Candidate
 from hwloop.pruning.space import PruningSpace
 
-RUNGS = 64
-"""Shares that are tried; rungs that are the same candidate are one."""
+SHARES = 64
+"""How finely the share of what stays falls."""
 
 
 def ladder(space: PruningSpace, block_order: Sequence[str] = ()) -> tuple[Candidate, ...]:
-    """Return candidates from the base down, each with no width larger and no block more than the one before.
+    """Return candidates from the base down, each with one width smaller or one block fewer than the one before.
 
-    One share says how much stays: of every width (to its nearest level), and of the blocks, of which those go first
-    that are first in `block_order`.
+    A share that falls from 1 to 0 says how much stays: of every width (to its nearest level), and of the blocks, of
+    which those go first that are first in `block_order`. What one share takes goes piece by piece, so that a wanted
+    speed-up is not overshot by more than one of them.
 
     Args:
         space: of the network.
         block_order: names of the blocks that may go.
     """
-    rungs = []
-    for rung in range(RUNGS + 1):
-        share = 1 - rung / RUNGS
-        widths = [
-            min(space.levels(index), key=lambda level: (abs(level - share * group.width), -level))
-            for index, group in enumerate(space.groups)
-        ]
-        gone = set(block_order[: round((1 - share) * len(block_order))])
+    widths, gone = [group.width for group in space.groups], set[str]()
+    rungs = [space.base]
+
+    def step() -> None:
         rungs.append(space.candidate(widths, [block.name not in gone for block in space.blocks]))
+
+    for taken in range(SHARES + 1):
+        share = 1 - taken / SHARES
+        for index, group in enumerate(space.groups):
+            widths[index] = min(space.levels(index), key=lambda level: (abs(level - share * group.width), -level))
+            step()
+        for name in block_order[len(gone) : round((1 - share) * len(block_order))]:
+            gone.add(name)
+            step()
     return tuple(dict.fromkeys(rungs))
 
 

@@ -73,6 +73,11 @@ class Description:
         return cls(model, data.input_shape, data.classes, data.mean, data.std, dict(arguments))
 
     @property
+    def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return mean and standard deviation of the images, per channel."""
+        return self.mean, self.std
+
+    @property
     def text(self) -> str:
         """Return it as JSON, the same for the same network."""
         return json.dumps(asdict(self), sort_keys=True)
@@ -190,7 +195,9 @@ def save_network(path: Path, network: TrainedNetwork) -> None:
     try:
         write_atomic(path, buffer.getvalue())
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be written ({error.strerror})") from error
+        raise CheckpointError(
+            f"{path}: cannot be written ({error.strerror}): make room and run the same command again"
+        ) from error
 
 
 def _description(found: Mapping[str, Any], path: Path) -> Description | None:

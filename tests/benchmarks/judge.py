@@ -60,8 +60,7 @@ from hwloop.runtimes import get_runtime
 from hwloop.study.proxy_stage import Band, draw_in_band
 from hwloop.training import FitConfig, predictions
 from hwloop_agent.journal import Journal
-from tests.benchmarks import cifar10
-from tests.benchmarks.cifar10 import SHARED
+from tests.benchmarks import cifar
 from tests.benchmarks.timing import milliseconds, spread
 
 FROM_SHARED = "full-fine-tune-from-shared"
@@ -115,7 +114,8 @@ def main(arguments: Sequence[str] = ()) -> None:
     with ExitStack() as stack:
         folder = Path(given.folder or stack.enter_context(tempfile.TemporaryDirectory()))
         folder.mkdir(parents=True, exist_ok=True)
-        train, held_out = cifar10.images(given.data, given.images)
+        images = cifar.images(given.data, given.images)
+        train, held_out = images.train, images.validation
         console.print(
             f"{len(train)} training images, {min(given.held_out, len(held_out))} held out; {given.threads} thread(s),"
             f" seed {given.seed}",
@@ -124,8 +124,8 @@ def main(arguments: Sequence[str] = ()) -> None:
         if "speed" in parts:
             _speed(given, train, held_out, console)
         if set(parts) & {"weights", "ranking", "start"}:
-            module = cifar10.network("resnet20", given.data)
-            space = pruning_space(module, (3, 32, 32), grain=given.grain, minimum_fraction=0.125)
+            module = cifar.network("resnet20", given.data)
+            space = pruning_space(module, cifar.SHAPE, grain=given.grain, minimum_fraction=0.125)
             space = space.without_blocks() if given.widths_only else space
             held = HeldOut(held_out, limit=given.held_out, seed=given.seed)
             subject = Subject(plan_surgery(module, space), space, train, held, given, folder, console)
@@ -137,10 +137,10 @@ def main(arguments: Sequence[str] = ()) -> None:
 
 def _speed(given: argparse.Namespace, train: ImageSet, held_out: ImageSet, console: Console) -> None:
     """One estimate of ResNet-56, and the classes of the fast form beside those of plain float32."""
-    module = cifar10.network("resnet56", given.data)
-    space = pruning_space(module, (3, 32, 32), grain=given.grain)
+    module = cifar.network("resnet56", given.data)
+    space = pruning_space(module, cifar.SHAPE, grain=given.grain)
     plan = plan_surgery(module, space)
-    pairs = foldable_pairs(module, (3, 32, 32))
+    pairs = foldable_pairs(module, cifar.SHAPE)
     fast, exact = (HeldOut(held_out, limit=2000, fast=fast) for fast in (True, False))
     quick, careful = (
         ErrorEstimator(RECALIBRATED, plan, Recalibration(train, fast=form is fast), form) for form in (fast, exact)
@@ -149,16 +149,16 @@ def _speed(given: argparse.Namespace, train: ImageSet, held_out: ImageSet, conso
         times = milliseconds(partial(estimator.evaluate, space.base), repetitions)
         name = estimator.conditions["judge_dtype"]
         console.print(f"ResNet-56, one estimate, {name}: {spread(times)}", highlight=False)
-    judged = held_out.take(np.random.default_rng(0).permutation(len(held_out))[:2000])  # in the order of `HeldOut`
+    images = held_out.take(np.random.default_rng(0).permutation(len(held_out))[:2000])  # in the order of `HeldOut`
     drawn = space.random(np.random.default_rng(given.seed))
     for what, candidate in (("the base", space.base), ("a random candidate", drawn)):
         plain, folded, rough, fastest = (one.prepared(candidate) for one in (careful, careful, careful, quick))
         for network, form in ((folded, exact), (rough, fast), (fastest, fast)):
             form.ready(network, pairs)
         bfloat16 = fast.conditions["judge_dtype"]
-        truth = predictions(plain, judged)
+        truth = predictions(plain, images)
         for label, classify in (
-            ("float32, as it is", partial(predictions, plain, judged)),
+            ("float32, as it is", partial(predictions, plain, images)),
             ("float32, folded, channels last", partial(exact.predictions, folded)),
             (f"{bfloat16}, folded, channels last", partial(fast.predictions, rough)),
             (f"the same, recalibrated in {bfloat16} too", partial(fast.predictions, fastest)),
@@ -167,7 +167,7 @@ def _speed(given: argparse.Namespace, train: ImageSet, held_out: ImageSet, conso
             found = classify()
             console.print(
                 f"  {what}, {label}: {spread(times)}; top-1 agreement with float32 {(found == truth).mean():.2%}, error"
-                f" {(found != judged.labels).mean():.2%}",
+                f" {(found != images.labels).mean():.2%}",
                 highlight=False,
             )
 
@@ -256,7 +256,7 @@ def _in_band(subject: Subject) -> list[Candidate]:
 
     branches = [Branch(block.name, frozenset(block.layers), block.drops_activation) for block in space.blocks]
     rules = get_runtime("onnxruntime").fusion
-    found = blocks_from_torch(subject.plan.module, (3, 32, 32), branches, rules=rules)
+    found = blocks_from_torch(subject.plan.module, cifar.SHAPE, branches, rules=rules)
     sizes = ScalableNetwork(found.network, [group.roots for group in space.groups], found.blocks, found.alternatives)
 
     def macs(candidates: Sequence[Candidate]) -> NDArray[np.float64]:
@@ -273,7 +273,7 @@ def _tau(one: Judged) -> tuple[str, str]:
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks judge", description=__doc__)
-    parser.add_argument("--data", type=Path, default=SHARED)
+    parser.add_argument("--data", type=Path, default=cifar.SHARED)
     parser.add_argument("--folder", type=Path, help="of shared weights and estimates; a temporary one by default")
     parser.add_argument("--parts", default="speed,weights,ranking,start")
     parser.add_argument("--candidates", type=int, default=6, help="in the band")

@@ -19,10 +19,11 @@ from hwloop.cli import display
 from hwloop.cli.main import main
 from hwloop.models.weights import read_checkpoint
 from hwloop.study.network import read_description
+from tests.full_disk import files_up_to
 
 DATA = ("--data", "digits", "--image-size", "16", "--limit", "900")
 TRAIN = ("train", "resnet8", *DATA, "--epochs", "2", "--batch-size", "64", "--torch-device", "cpu", "--threads", "1")
-WIDTHS = "conv1=8 layer1.0.conv1=8 layer2.0.conv1=16 layer3.0.conv1=24"
+WIDTHS = "layer1.0.conv1=8 layer2.0.conv1=16 layer3.0.conv1=24"
 
 Hwloop = Callable[..., tuple[int, str, str]]
 
@@ -82,7 +83,7 @@ def test_training_is_told_goes_on_and_is_evaluated(hwloop: Hwloop, base: Path, t
 def test_a_candidate_is_cut_fine_tuned_with_its_base_as_teacher_and_rebuilt_from_its_text(
     hwloop: Hwloop, base: Path, tmp_path: Path
 ) -> None:
-    _, listed, _ = hwloop("prune", "resnet8", "--weights", str(base), *DATA, "-o", "p.pt", "--widths", "-")
+    _, listed, _ = hwloop("prune", "resnet8", "--weights", str(base), *DATA, "--widths", "-")
     groups = dict(line.split("=") for line in listed.split() if not line.startswith("-"))
     text = " ".join(f"{name}={max(8, int(width) // 2)}" for name, width in groups.items())
     common = ("prune", "resnet8", "--weights", str(base), *DATA, "--widths", text, "--threads", "1")
@@ -144,6 +145,26 @@ def test_a_file_that_answers_otherwise_is_not_written(
     assert not (tmp_path / "net.onnx").exists()
 
 
+def test_a_disk_that_fills_is_told_in_one_line_and_the_file_before_is_intact(
+    hwloop: Hwloop, base: Path, tmp_path: Path
+) -> None:
+    weights = ("--weights", str(base), *DATA)
+    for command, path in (
+        (("prune", "resnet8", *weights, "--widths", WIDTHS), tmp_path / "pruned.pt"),
+        (("export", "resnet8", *weights), tmp_path / "net.onnx"),
+    ):
+        assert hwloop(*command, "-o", path.name)[0] == 0
+        before, names = path.read_bytes(), sorted(one.name for one in tmp_path.iterdir())
+        with files_up_to(len(before) // 2):
+            code, _, err = hwloop(*command, "-o", path.name)
+        assert code in (1, 2), err
+        assert "File too large" in err
+        assert "run the same command again" in err
+        assert err.count("\n") == 1
+        assert path.read_bytes() == before
+        assert sorted(one.name for one in tmp_path.iterdir()) == names
+
+
 def test_an_interrupted_command_goes_on_to_the_same_weights(
     hwloop: Hwloop, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,7 +185,7 @@ def test_an_interrupted_command_goes_on_to_the_same_weights(
 
 @pytest.mark.slow
 def test_the_speed_up_of_a_candidate_is_measured_on_a_device(hwloop: Hwloop, base: Path) -> None:
-    _, listed, _ = hwloop("prune", "resnet8", "--weights", str(base), *DATA, "-o", "p.pt", "--widths", "-")
+    _, listed, _ = hwloop("prune", "resnet8", "--weights", str(base), *DATA, "--widths", "-")
     text = " ".join(f"{line.split('=')[0]}=8" for line in listed.split() if not line.startswith("-"))
     options = ("--widths", text, "--device", "local", "--processes", "1", "-o", "p.pt")
     found = _json(hwloop, "prune", "resnet8", "--weights", str(base), *DATA, *options)
@@ -205,6 +226,7 @@ def test_bad_input_is_told_in_one_line(hwloop: Hwloop, base: Path, tmp_path: Pat
             "--part half: it is one of test, validation, train",
         ),
         (("evaluate", "none.onnx", *DATA), "none.onnx: cannot be read (No such file or directory)"),
+        (("prune", "resnet8", *weights, *DATA, "--widths", WIDTHS), "--out is missing: the file of the pruned network"),
         (("prune", "resnet8", *weights, *DATA, "-o", "x.pt"), "give either --widths or --speed-up"),
         (("prune", "resnet8", *weights, *DATA, "-o", "x.pt", "--speed-up", "fast"), "give a number above 1, as in 2x"),
         (

@@ -1,4 +1,4 @@
-"""Rungs shrink in even steps, and the first that is fast enough is found."""
+"""Rungs shrink evenly and one step at a time, and the first that is fast enough is found."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ def test_every_rung_is_a_candidate_and_no_larger_than_the_one_before(space: Prun
         assert set(before.removed) <= set(after.removed)
         lost = [index for index, group in enumerate(space.groups) if after.widths[index] == group.width]
         kept = [index for index in range(len(space.groups)) if index not in lost]
-        assert all(after.widths[index] <= before.widths[index] for index in kept)
+        smaller = [index for index in kept if after.widths[index] != before.widths[index]]
+        assert all(after.widths[index] < before.widths[index] for index in smaller)
+        assert len(smaller) + len(set(after.removed) - set(before.removed)) == 1, "one step at a time"
     smallest = rungs[-1]
     assert set(smallest.removed) == set(order)
     again = space.candidate([space.levels(index)[0] for index in range(len(space.groups))], space.remains(smallest))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import resource
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +18,7 @@ from hwloop.errors import CheckpointError, DataError, ModelError
 from hwloop.models import build_model, load_weights
 from hwloop.training import Checkpoints, FitConfig, FitReport, fit
 from hwloop.training.checkpoint import read_training
+from tests.full_disk import files_up_to
 
 PLAIN = FitConfig(epochs=2, batch_size=32, device="cpu")
 RECIPES = {
@@ -131,17 +132,6 @@ def test_between_epochs_it_is_saved_when_the_time_has_come(tmp_path: Path, train
     assert progress.done == [len(train) // 32], "after the first epoch"
 
 
-@contextmanager
-def _files_up_to(size: int) -> Iterator[None]:
-    """Let the system refuse to write more to any file, as a disk does that is full."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
-
 def test_a_disk_that_fills_while_saving_is_told_and_the_checkpoint_before_is_intact(
     tmp_path: Path, train: ImageSet
 ) -> None:
@@ -151,7 +141,7 @@ def test_a_disk_that_fills_while_saving_is_told_and_the_checkpoint_before_is_int
         _run(train, path=path, progress=Stopping(4))
     before = path.read_bytes()
     with (
-        _files_up_to(len(before) // 2),
+        files_up_to(len(before) // 2),
         pytest.raises(CheckpointError, match=r"after step 5 cannot be written \(File too large\), the one before is"),
     ):
         _run(train, path=path)
@@ -170,6 +160,29 @@ def test_a_loss_that_is_no_number_leaves_the_checkpoint_before_it(tmp_path: Path
         network = _network()
         load_weights(network, path)
         assert all(bool(value.isfinite().all()) for value in network.state_dict().values())
+
+
+def test_answers_that_are_no_numbers_stop_a_training_and_leave_the_checkpoint_to_go_on_from(
+    tmp_path: Path, train: ImageSet
+) -> None:
+    """A fault of the moment, such as memory that flipped a bit: it is gone when the command is run again."""
+    path, expected = tmp_path / "net.pt", _run(train)
+    faulty, calls = _network(), itertools.count()
+
+    def broken_in_the_seventh_step(_: nn.Module, __: Any, logits: torch.Tensor) -> torch.Tensor:
+        return logits * torch.nan if next(calls) == 7 else logits  # the first call counts the outputs
+
+    with (
+        faulty.register_forward_hook(broken_in_the_seventh_step),
+        pytest.raises(ModelError, match=r"training diverged in epoch 1 \(loss is nan\): lower learning_rate"),
+    ):
+        fit(faulty, train, config=PLAIN, checkpoints=Checkpoints(path, every_s=0.0))
+    assert read_training(path)["position"]["step"] == 6
+    progress = Stopping()
+    report, weights = _run(train, path=path, progress=progress)
+    assert progress.done == [6]
+    assert report == expected[0]
+    assert _same(weights, expected[1])
 
 
 def test_another_network_recipe_or_training_is_refused_and_named(tmp_path: Path, train: ImageSet) -> None:
