@@ -131,8 +131,9 @@ class LocalWorkers:
         return tuple(worker.process.pid for worker in self._workers)
 
     def _fill(self, backlog: Backlog, batch: Sequence[Candidate]) -> None:
-        """Start the workers that are missing, and give the idle ones something to do."""
-        while len(self._workers) < min(self._count, len(batch)):
+        """Start the workers that are missing, unless none can be started, and give the idle ones something to do."""
+        can_start = self._failed_starts < self._limits.attempts
+        while len(self._workers) < (min(self._count, len(batch)) if can_start else 1):
             worker = _Worker.start(self._payload, self._environment)
             worker.deadline = self._clock() + self._limits.start_s
             self._workers.append(worker)
@@ -180,7 +181,7 @@ class LocalWorkers:
         self._workers.remove(worker)
         if not worker.is_ready:
             self._failed_starts += 1
-            if self._failed_starts >= self._limits.attempts:
+            if self._failed_starts >= self._limits.attempts and not any(each.is_ready for each in self._workers):
                 raise EvaluationError(f"workers cannot be started: {told}")
             return None
         if worker.job is None or not backlog.fail(worker.job):

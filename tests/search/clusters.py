@@ -20,18 +20,21 @@ def free_port() -> int:
 
 
 class LocalCluster:
-    """A scheduler and two workers of one thread each, under nannies."""
+    """A scheduler and workers of one thread each, under nannies or (they start sooner) without."""
 
-    def __init__(self, workers: int = 2) -> None:
+    def __init__(self, workers: int = 2, *, nanny: bool = True) -> None:
         self.address = f"tcp://127.0.0.1:{free_port()}"
         self._count = workers
+        self._nanny = () if nanny else ("--no-nanny",)
         self._environment = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, sys.path)), OMP_NUM_THREADS="1")
         self.start()
 
     def start(self) -> None:
         self.scheduler = self._run("distributed.cli.dask_scheduler", "--port", self.address.rpartition(":")[2])
         self.workers = [
-            self._run("distributed.cli.dask_worker", self.address, "--nthreads", "1", "--death-timeout", "60")
+            self._run(
+                "distributed.cli.dask_worker", self.address, "--nthreads", "1", "--death-timeout", "60", *self._nanny
+            )
             for _ in range(self._count)
         ]
 

@@ -15,8 +15,10 @@ from hwloop.datasets import DataConfig, ImageData, load_images
 from hwloop.errors import ConfigError, ModelError, StudyError
 from hwloop.models import build_model
 from hwloop.progress import Silent
+from hwloop.pruning import Carrier
 from hwloop.search.ga_pruning import EMPHASES, Anatomy, GaResult, GaSettings, run_ga_pruning
 from hwloop.search.ga_pruning.evolution import evaluations, evolve
+from hwloop.search.ga_pruning.living import Living
 from hwloop.search.ga_pruning.operators import crossover, mutate
 from hwloop.training import FitConfig, accuracy, fit
 
@@ -70,6 +72,45 @@ def test_a_dead_channel_is_zeroed_wherever_it_occurs_and_the_network_computes_th
     module.load_state_dict(settled)
     assert torch.allclose(module(images), before, atol=1e-6)
     assert all(torch.equal(anatomy.settled(settled)[name], tensor) for name, tensor in settled.items())
+
+
+@pytest.mark.parametrize(("name", "size"), [("lenet_caffe", 16), ("resnet8", 32)])
+def test_the_living_part_computes_the_same_counts_the_same_and_goes_back(name: str, size: int) -> None:
+    module, anatomy = network(name, size)
+    unpruned = anatomy.census(genome_of(module))
+    genome, rng = genome_of(module), np.random.default_rng(0)
+    for _ in range(8):
+        genome = mutate(anatomy, genome, rng, coarse=True, largest_cut=0.4)
+    genome = anatomy.settled(genome)
+    carrier = Carrier(module, anatomy.groups)
+    module.load_state_dict(genome, strict=False)
+    shape = (1 if name.startswith("lenet") else 3, size, size)
+    part = Living(module.state_dict(), anatomy, carrier, unpruned, shape)
+    assert sum(p.numel() for p in part.network.parameters()) < unpruned.all_parameters
+    assert part.anatomy.census(genome_of(part.network)) == anatomy.census(genome)
+    images = torch.randn(5, *shape)
+    assert torch.allclose(part.network(images), module(images), atol=1e-5)
+    back = part.whole()
+    assert all(torch.equal(back[name], tensor) for name, tensor in genome.items())
+
+
+def test_a_dead_network_lives_on_in_one_channel() -> None:
+    module, anatomy = network()
+    genome = genome_of(module)
+    genome["conv1.weight"][:], genome["conv1.bias"][:] = 0, 0
+    genome["conv2.bias"][:] = 0
+    genome = anatomy.settled(genome)
+    part = Living(genome, anatomy, Carrier(module, anatomy.groups), anatomy.census(genome_of(module)), (1, 16, 16))
+    assert part.network.get_parameter("conv1.weight").shape[0] == 1
+    assert all(torch.equal(part.whole()[name], tensor) for name, tensor in genome.items())
+
+
+def test_errors_weigh_more_after_each_round_that_was_undone_and_less_after_each_other() -> None:
+    settings = replace(SMALL, error=3.0, caution=2.0, boldness=1.5)
+    assert settings.after([]) == settings
+    assert settings.after([True, False, True]).error == pytest.approx(3.0 * 2.0 / 1.5**2)
+    with pytest.raises(ConfigError, match=r"boldness is 0\.5: it must be at least 1"):
+        replace(settings, boldness=0.5)
 
 
 def test_channels_of_a_residual_network_are_followed_through_batch_normalisation() -> None:

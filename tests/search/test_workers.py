@@ -24,7 +24,7 @@ from hwloop.search.backlog import Backlog
 from hwloop.search.evaluators import WhenWorthIt
 from hwloop.search.workers import pickled
 from tests.leaks import nothing_left
-from tests.search.errors import Mortal, Refusing, Told, Unloadable
+from tests.search.errors import LoadedOnce, Mortal, Refusing, Told, Unloadable
 
 
 def values(result: Any) -> str:
@@ -92,6 +92,13 @@ def test_workers_that_cannot_start_are_told_with_what_they_said() -> None:
         pytest.raises(EvaluationError, match="workers cannot be started: exit 7"),
     ):
         list(workers.evaluate([Candidate((8,))]))
+
+
+@pytest.mark.slow
+def test_a_worker_that_works_goes_on_alone_when_no_other_can_be_started(tmp_path: Path) -> None:
+    batch = [Candidate((8,)), Candidate((16,))]
+    with nothing_left(), LocalWorkers(LoadedOnce(tmp_path), 2, limits=Limits(attempts=2)) as workers:
+        assert sorted(result.index for result in workers.evaluate(batch)) == [0, 1]
 
 
 def test_a_function_that_cannot_be_sent_is_refused() -> None:

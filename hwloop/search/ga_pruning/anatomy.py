@@ -86,24 +86,27 @@ class Anatomy:
 
     Attributes:
         layers: the convolutions and linear layers, in the order of the network's modules.
+        groups: of channels that can only go together.
         channels: by the path of the layer that makes them, the slices of each group of channels that can go.
 
     Args:
         module: the network.
         input_shape: (channels, height, width) of an image.
+        unpruned: the census that shares are of, where the network is a part of another; None for its own.
 
     Raises:
         ModelError: The network has grouped or transposed convolutions, or nothing that can be pruned.
     """
 
-    def __init__(self, module: nn.Module, input_shape: Sequence[int]) -> None:
+    def __init__(self, module: nn.Module, input_shape: Sequence[int], unpruned: Census | None = None) -> None:
         sizes = _map_sizes(module, input_shape)
         self.layers = tuple(Layer(path, size) for path, size in sizes.items())
-        groups = pruning_space(module, input_shape).groups
+        self.groups = pruning_space(module, input_shape).groups
         self.channels: Mapping[str, tuple[Slice, ...]] = {
-            root: slices for group in groups for slices in [_slices(module, group)] for root in group.roots
+            root: slices for group in self.groups for slices in [_slices(module, group)] for root in group.roots
         }
-        self._groups = [(group.width, self.channels[group.roots[0]]) for group in groups]
+        self._groups = [(group.width, self.channels[group.roots[0]]) for group in self.groups]
+        self._unpruned = unpruned
 
     def settled(self, genome: Genome) -> dict[str, Tensor]:
         """A copy of a genome without dead channels.
@@ -126,6 +129,14 @@ class Anatomy:
                         changed = True
         return settled
 
+    def living(self, settled: Genome) -> dict[str, tuple[int, ...]]:
+        """By group name, the channels of a settled genome that are alive; of a group that is dead, the first."""
+        found = {}
+        for group, (width, slices) in zip(self.groups, self._groups, strict=True):
+            alive = _alive(settled, width, [each for each in slices if each.side == "out"])
+            found[group.name] = tuple(alive.nonzero().flatten().tolist()) or (0,)
+        return found
+
     def census(self, genome: Genome) -> Census:
         """Count what is not zero."""
         coarse = fine = everything = 0
@@ -138,10 +149,12 @@ class Anatomy:
                 everything += weight.numel() * layer.positions
         return Census(
             parameters=sum(int(tensor.count_nonzero()) for tensor in genome.values()),
-            all_parameters=sum(tensor.numel() for tensor in genome.values()),
+            all_parameters=(
+                self._unpruned.all_parameters if self._unpruned else sum(tensor.numel() for tensor in genome.values())
+            ),
             computation=coarse,
             fine_computation=fine,
-            all_computation=everything,
+            all_computation=self._unpruned.all_computation if self._unpruned else everything,
         )
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -16,15 +16,17 @@ from torch import Tensor, nn
 from hwloop.datasets import ImageSet
 from hwloop.errors import StudyError
 from hwloop.progress import Progress
+from hwloop.pruning import Carrier
 from hwloop.search.counting import ErrorCounter
 from hwloop.search.ga_pruning.anatomy import Anatomy, Census, Genome
 from hwloop.search.ga_pruning.evolution import evaluations, evolve
+from hwloop.search.ga_pruning.living import Living
 from hwloop.search.ga_pruning.settings import GaSettings
 from hwloop.search.keep import Keep, packed, unpacked
 from hwloop.search.record import Journal
-from hwloop.training import FitConfig, fit
+from hwloop.training import FitConfig, accuracy, fit
 
-FORMAT = 1
+FORMAT = 2
 """Version of the records, and of all that decides what a round does."""
 
 
@@ -35,7 +37,7 @@ class Round:
     Attributes:
         number: from 1.
         fitness: of the fittest genome, before retraining.
-        error: of the retrained elite on all held-out images.
+        error: of the retrained elite on all held-out images, in float32.
         census: what is left of it.
         accepted: it loses no more than the tolerance; else the next round begins where this one began.
         evaluations: genomes evaluated.
@@ -121,11 +123,12 @@ def run_ga_pruning(
     shape = validation.images.shape[1:]
     anatomy = Anatomy(module, shape)
     module = copy.deepcopy(module).eval()
-    base: Genome = {name: tensor.detach().clone() for name, tensor in module.named_parameters()}
+    base = _genome(module)
+    unpruned = anatomy.census(base)
+    carrier = Carrier(module, anatomy.groups)
     _claim(journal, {"settings": settings.to_record(), "seed": seed, "base": _digest(module)})
     rounds = [Round.from_record(record) for record in journal.records[1:]]
-    whole = ErrorCounter(validation)
-    base_error = whole.error(copy.deepcopy(module))
+    base_error = 1 - accuracy(module, validation)
     state = _state(keep, rounds) or module.state_dict()
     with progress.step("rounds of evolution and retraining", total=settings.rounds, done=len(rounds)) as step:
         for number in range(len(rounds) + 1, settings.rounds + 1):
@@ -134,18 +137,20 @@ def run_ga_pruning(
                 break
             begin = clock()
             rng = np.random.default_rng((seed, number))
-            module.load_state_dict(state)
             images = validation.take(np.sort(rng.permutation(len(validation))[: settings.images]))
-            elite = {name: tensor.detach().clone() for name, tensor in module.named_parameters()}
-            fittest = evolve(anatomy, elite, _errors(module, images), _cautious(settings, rounds), rng)
-            module.load_state_dict({**state, **fittest.genome})
-            _retrain(module, train, settings, int(rng.integers(2**31)))
-            error = whole.error(copy.deepcopy(module))
-            accepted = error <= base_error + settings.tolerance + 1e-12
+            part = Living(state, anatomy, carrier, unpruned, shape)
+            errors = _errors(part.network, images)
+            weighed = settings.after([each.accepted for each in rounds])
+            fittest = evolve(part.anatomy, _genome(part.network), errors, weighed, rng)
+            part.network.load_state_dict(dict(fittest.genome), strict=False)
+            part = Living(part.whole(), anatomy, carrier, unpruned, shape)
+            _retrain(part.network, train, settings, int(rng.integers(2**31)))
+            census = part.anatomy.census(_genome(part.network))
+            error = 1 - accuracy(part.network, validation)
+            accepted = error <= base_error + settings.tolerance + 1e-9
             if accepted:
-                state = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+                state = part.whole()
                 keep.write(_name(number), packed(state))
-            census = anatomy.census(dict(module.named_parameters()))
             this = Round(
                 number, fittest.fitness, error, census, accepted, evaluations(settings), round(clock() - begin, 3)
             )
@@ -163,6 +168,10 @@ def run_ga_pruning(
         return GaResult(base_error, tuple(rounds), module, best.number, best.census, best.error)
     module.load_state_dict({**module.state_dict(), **base})
     return GaResult(base_error, tuple(rounds), module, 0, anatomy.census(base), base_error)
+
+
+def _genome(module: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in module.named_parameters()}
 
 
 def _errors(module: nn.Module, images: ImageSet) -> Callable[[Genome], float]:
@@ -208,12 +217,6 @@ def _zeros_frozen(module: nn.Module) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def _cautious(settings: GaSettings, rounds: Sequence[Round]) -> GaSettings:
-    """The settings of the next round: errors weigh the more, the more rounds in a row were undone."""
-    undone = next((age for age, each in enumerate(reversed(rounds)) if each.accepted), len(rounds))
-    return replace(settings, error=settings.error * settings.caution**undone)
 
 
 def _gave_up(rounds: list[Round], patience: int) -> bool:

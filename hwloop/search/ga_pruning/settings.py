@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from hwloop.errors import ConfigError
@@ -29,7 +30,9 @@ class GaSettings:
         tolerance: accuracy on the held-out images that may be lost against the unpruned network, as a share; a round
             that loses more is undone.
         patience: rounds in a row that are undone before the search gives up.
-        caution: the coefficient of the error is multiplied by this for every round in a row that was undone.
+        caution: the coefficient of the error is multiplied by this after every round that is undone.
+        boldness: it is divided by this after every other round. Genomes are judged before they are retrained, which
+            mends most of what they lose: no coefficient can know how much.
         largest_cut: share of a layer that one mutation zeroes at most.
     """
 
@@ -38,16 +41,17 @@ class GaSettings:
     parameters: float
     granularity: Literal["unstructured", "coarse"]
     population: int = 12
-    generations: int = 6
-    rounds: int = 10
+    generations: int = 8
+    rounds: int = 4
     images: int = 1500
-    epochs: int = 1
-    learning_rate: float = 0.02
+    epochs: int = 2
+    learning_rate: float = 0.05
     batch_size: int = 128
     weight_decay: float = 5e-4
-    tolerance: float = 0.001
-    patience: int = 3
-    caution: float = 1.0
+    tolerance: float = 0.0015
+    patience: int = 4
+    caution: float = 2.0
+    boldness: float = 1.5
     largest_cut: float = 0.3
 
     def __post_init__(self) -> None:
@@ -63,6 +67,7 @@ class GaSettings:
             ("tolerance", 0 <= self.tolerance < 1, "a share of the images, from 0 to below 1"),
             ("patience", self.patience >= 1, "at least 1"),
             ("caution", self.caution >= 1, "at least 1"),
+            ("boldness", self.boldness >= 1, "at least 1"),
             ("largest_cut", 0 < self.largest_cut < 1, "between 0 and 1"),
         ):
             if not valid:
@@ -72,6 +77,11 @@ class GaSettings:
         """The one scalar that is minimised: a weighted sum of three shares."""
         return self.error * error + self.computation * computation + self.parameters * parameters
 
+    def after(self, accepted: Sequence[bool]) -> GaSettings:
+        """The settings of a round after others: see `caution` and `boldness`."""
+        factor = math.prod(1 / self.boldness if each else self.caution for each in accepted)
+        return replace(self, error=self.error * factor)
+
     def to_record(self) -> dict[str, Any]:
         """The settings as JSON-able data."""
         return asdict(self)
@@ -79,8 +89,6 @@ class GaSettings:
 
 EMPHASES: Mapping[str, GaSettings] = {
     "sparsity": GaSettings(error=3.0, computation=0.0, parameters=1.0, granularity="unstructured"),
-    "computation": GaSettings(
-        error=2.0, computation=1.0, parameters=0.05, granularity="coarse", rounds=16, epochs=2, patience=4, caution=2.0
-    ),
+    "computation": GaSettings(error=4.0, computation=1.0, parameters=0.05, granularity="coarse", epochs=3),
 }
 """The paper's two runs."""
