@@ -118,8 +118,10 @@ class Icpg(Method):
     """ICPG (Sui et al., JCST 2024): a masker scores the edges, and is trained together with the network.
 
     The published code takes the masker of the epoch that is best on the *test* split for some data sets, and the last
-    one for others; here it is the best on the validation split. As there, weights are ranked by the network at the
-    end of the training where graphs are classified, and at the best epoch where nodes are.
+    one for others; here it is the best on the validation split, with the edges gone that this epoch's masker would cut.
+    As there, weights are ranked by the network at the end of the training where graphs are classified, and at the best
+    epoch where nodes are. Edges are ranked before the sigmoid: scores that are 0 to the last digit would be cut in the
+    order of the nodes, and Planetoid's first nodes are those that are trained on.
     """
 
     name = "icpg"
