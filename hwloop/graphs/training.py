@@ -33,8 +33,8 @@ class Recipe:
     """How a network, and a masker with it, is trained; the defaults are for citation networks.
 
     They are those of ICPG's published code but for the masker's score, rate and width (there "concat", 0.1 and 512 on
-    Cora): such a masker shuts every edge, as 140 labelled nodes are told apart without neighbours, and then ranks them
-    no better than by lot. What stands here was chosen on the validation split, as was dropout of the features.
+    Cora): such a masker shuts every edge there, as 140 labelled nodes are told apart without neighbours, and edges
+    within a class first. What stands here was chosen on the validation split, as was dropout of the features.
 
     Attributes:
         epochs: of each training; a round has one to decide what to cut (UGS, ICPG) and one of the ticket.
