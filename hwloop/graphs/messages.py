@@ -57,8 +57,8 @@ def gcn_edges(graph: Graph, scores: Tensor | None = None) -> Edges:
     return Edges(graph.sources, graph.targets, graph.edge_offsets, normalised, 1 / degree, back=_back(graph))
 
 
-def _back(entries: Graph | SparseRows) -> ByColumn | None:
-    return entries.back if torch.is_grad_enabled() and not torch.compiler.is_compiling() else None
+def _back(graph: Graph) -> ByColumn | None:
+    return graph.back if torch.is_grad_enabled() else None
 
 
 class _WeightedSum(torch.autograd.Function):
@@ -191,7 +191,9 @@ def propagate_heads(values: Tensor, coefficients: Tensor, edges: Edges) -> Tenso
 def product(features: Features, weight: Tensor) -> Tensor:
     """(nodes, channels): node features times a matrix (features, channels)."""
     if isinstance(features, SparseRows):
-        return _weighted_sum(weight, features.values, features.columns, features.offsets, _back(features))
+        # A program that is exported has no gradients, and could not hold the search for what they need.
+        back = features.back if torch.is_grad_enabled() and weight.requires_grad else None
+        return _weighted_sum(weight, features.values, features.columns, features.offsets, back)
     # Rows of a few outputs are slow to make and to differentiate by a matrix that is laid out the other way.
     return functional.linear(features, weight.T.contiguous())
 
@@ -219,5 +221,5 @@ def drop(values: Tensor, share: float, training: bool) -> Tensor:
 def drop_features(features: Features, share: float, training: bool) -> Features:
     """Dropout; of sparse features, of their values."""
     if isinstance(features, SparseRows):
-        return features.with_values(drop(features.values, share, training))
+        return features.with_values(drop(features.values, share, training)) if training and share else features
     return drop(features, share, training)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,18 @@ def test_the_exported_program_computes_the_pruned_network(
                     one.mul_(masks[name])
             expected = network.on(graph).numpy()
         np.testing.assert_allclose(executed(deployed, graph.features[None], tmp_path), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_exported_program_takes_the_values_of_sparse_features(kind: str, tmp_path: Path) -> None:
+    graph = random_graph(12, 50, 3)
+    csr = torch.relu(torch.as_tensor(graph.features)).to_sparse_csr()  # type: ignore[arg-type]  # they are dense
+    graph = replace(graph, features=SparseRows(csr.values(), csr.col_indices(), csr.crow_indices()[:-1], 5))
+    network = build_network(config(kind, "node", features=5)).eval()
+    with torch.no_grad():
+        expected = network.on(graph).numpy()
+    found = executed(Deployed(network, whole(network), graph), csr.values()[None], tmp_path)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_only_torch_measures_graph_networks(one_graph: GraphSet) -> None:
