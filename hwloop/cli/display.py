@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -17,6 +18,19 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
+
+WIDEST = 400
+"""Columns of a table that goes to a file or a pipe."""
+
+
+def print_whole(table: Table, console: Console) -> None:
+    """Print a table; where no terminal limits it, with all of its columns as wide as they are."""
+    if console.is_terminal:
+        console.print(table)
+        return
+    wanted = Measurement.get(console, console.options.update(max_width=WIDEST), table).maximum
+    Console(file=console.file, width=max(console.width, wanted)).print(table)
 
 
 class _BarStep:

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from hwloop.cli.display import print_whole
 from hwloop.errors import UserError
 from hwloop.files import write_atomic
 
@@ -96,7 +97,7 @@ def prune(
     if device:
         with (
             RunFolder(out / f"seed-{plans[0].seed}", plans[0].settings(graphs, chosen)) as folder,
-            _open_bench(out, device, processes, threads, progress) as (bench, runtime),
+            _open_bench(out, device, processes, threads, progress) as (bench, runtime, _),
         ):
             measured = measure_rounds(graphs, initial_network(plans[0]), folder, runtime, bench)
     front = front_rounds(points, measured.rounds) if measured else ()
@@ -147,6 +148,7 @@ def search(
 
     from hwloop.cli.display import Display
     from hwloop.graphs import ClaimedFolder, Plan, open_graphs, usual_network, usual_recipe
+    from hwloop.report.graphs import write_graph_report
     from hwloop.study.graph_search import SearchPlan, search_graphs, search_settings
 
     console = Console(stderr=json_file == "-")
@@ -161,9 +163,10 @@ def search(
     wanted = SearchPlan(tuple(objectives.split(",")), algorithm, population, generations, candidate_epochs)
     with (
         ClaimedFolder(out, search_settings(graphs, plan, wanted)),
-        _open_bench(out, device, processes, threads, progress) as (bench, runtime),
+        _open_bench(out, device, processes, threads, progress) as (bench, runtime, cpu),
     ):
-        result = search_graphs(graphs, plan, wanted, out, runtime, bench, progress)
+        result = search_graphs(graphs, plan, wanted, out, runtime, bench, cpu, progress)
+    write_graph_report(result, f"{graphs.name}, {model}", out / "report.html")
     text = json.dumps(result, indent=1)
     if json_file == "-":
         typer.echo(text)
@@ -175,21 +178,23 @@ def search(
 def show_front(result: dict[str, Any], console: Console) -> None:
     """Print the measured front of a search over a graph network."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("candidate", no_wrap=True)
-    for name in ("validation %", "test %", "ms", "interval", "grid ms", "peak MB"):
+    names = ("hidden", "edges\ncut %", "weights\ncut %", "valid.\n%", "test\n%", "ms\ninterval", "grid ms", "peak MB")
+    for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     for row in result["front"]:
         usable = row["latency_ms"] is not None
+        span = f"{row['latency_ms']:.4f}\n[dim]{row['low_ms']:.4f}–{row['high_ms']:.4f}[/]" if usable else row["status"]
         table.add_row(
-            row["candidate"] + (" (base)" if row["candidate"] == result["base"] else ""),
+            f"{row['hidden']}" + ("\n(base)" if row["candidate"] == result["base"] else ""),
+            f"{row['edges_cut']:.1%}"[:-1],
+            f"{row['weights_cut']:.1%}"[:-1],
             f"{row['validation']:.2%}"[:-1],
             f"{row['test']:.2%}"[:-1],
-            f"{row['latency_ms']:.4f}" if usable else "–",
-            f"{row['low_ms']:.4f}–{row['high_ms']:.4f}" if usable else row["status"],
+            span,
             f"{row['grid_latency_ms']:.4f}",
             f"{row['peak_bytes'] / 1e6:.1f}",
         )
-    console.print(table)
+    print_whole(table, console)
     console.print(
         f"{result['evaluated']} candidates evaluated on the validation split; hypervolume {result['hypervolume']:.4f}",
         highlight=False,
@@ -217,8 +222,8 @@ def _kind(text: str) -> Any:
 @contextmanager
 def _open_bench(
     out: Path, device: str, processes: int, threads: int, progress: Progress
-) -> Iterator[tuple[Bench, Runtime]]:
-    """A device with the trial store of a run's folder, and torch for it."""
+) -> Iterator[tuple[Bench, Runtime, str]]:
+    """A device with the trial store of a run's folder, torch for it, and the name of its processor."""
     from hwloop.devices import Inventory
     from hwloop.measurement import Bench, CampaignPlan, TrialStore
     from hwloop.runtimes import get_runtime
@@ -230,7 +235,7 @@ def _open_bench(
         bench = Bench(Inventory.find().get(device), session, store, campaign, progress)
         identity = bench.identify(out / f"device-{device}.json")
         progress.say(f"measured on {identity.cpu}")
-        yield bench, get_runtime("torch").for_device(identity.facts)
+        yield bench, get_runtime("torch").for_device(identity.facts), identity.cpu
 
 
 def _row(point: CurvePoint, measured: Measured | None, on_front: bool) -> dict[str, Any]:
@@ -268,7 +273,7 @@ def _show(result: dict[str, Any], console: Console) -> None:
         elif measured:
             cells += ["–", row["status"], "–", ""]
         table.add_row(*cells)
-    console.print(table)
+    print_whole(table, console)
     lines = [f"chosen on the validation split: round {result['chosen_round']}"]
     held = result["within_one_sd_to_round"]
     if held is not None:

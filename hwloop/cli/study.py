@@ -73,14 +73,17 @@ def _run_graphs(
     config: StudyConfig, graphs: GraphsSection, path: Path, progress: Progress, console: Console, as_json: bool
 ) -> None:
     from hwloop.cli.graphs import show_front
+    from hwloop.report.graphs import write_graph_report
     from hwloop.study.graph_study import run_graph_study
 
     result, directory = run_graph_study(config, graphs, path, progress)
+    report = directory / "report.html"
+    write_graph_report(result, config.study.name or path.stem, report)
     if as_json:
         typer.echo(json.dumps(result, indent=1))
         return
     show_front(result, console)
-    console.print(f"\nfront: {directory / 'front.json'}")
+    console.print(f"\nreport: {report}   front: {directory / 'front.json'}", soft_wrap=True, highlight=False)
 
 
 def _name(text: str) -> str:

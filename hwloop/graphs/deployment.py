@@ -34,7 +34,7 @@ class Deployed(nn.Module):
 
     def __init__(self, network: GraphNetwork, masks: Masks, graph: Graph) -> None:
         super().__init__()
-        self.network = copy.deepcopy(network).eval()
+        self.network = copy.deepcopy(network).eval().requires_grad_(False)
         with torch.no_grad():
             own = dict(self.network.named_parameters())
             for name, mask in masks.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -14,6 +15,29 @@ from hwloop.errors import DataError
 
 Level = Literal["node", "graph"]
 """What is classified: the nodes of one graph, or whole graphs."""
+
+
+@dataclass(frozen=True)
+class ByColumn:
+    """The entries of a matrix that is compressed by rows, ordered by their columns: what gradients are summed by.
+
+    Attributes:
+        order: (entries,) int64: from the order by rows.
+        rows: (entries,) int64, in the order by columns.
+        offsets: (columns,) int64: where each column begins.
+        rows_by_row: (entries,) int64: the rows in the order by rows.
+    """
+
+    order: Tensor
+    rows: Tensor
+    offsets: Tensor
+    rows_by_row: Tensor
+
+
+def by_column(rows: Tensor, columns: Tensor, width: int) -> ByColumn:
+    """The entries at `rows`, ascending, and `columns` of a matrix of so many columns."""
+    order = torch.argsort(columns, stable=True)
+    return ByColumn(order, rows[order], torch.searchsorted(columns[order], torch.arange(width)), rows)
 
 
 @dataclass(frozen=True)
@@ -32,6 +56,17 @@ class SparseRows:
     offsets: Tensor
     width: int
 
+    @cached_property
+    def back(self) -> ByColumn:
+        """The same entries by columns."""
+        return by_column(rows_of(self.offsets, len(self.values)), self.columns, self.width)
+
+    def with_values(self, values: Tensor) -> SparseRows:
+        """The matrix with other values at the same places."""
+        other = replace(self, values=values)
+        other.__dict__["back"] = self.back  # the places are the same: they are found once
+        return other
+
     def dense(self) -> Tensor:
         """The (rows, width) matrix."""
         rows = rows_of(self.offsets, len(self.values))
@@ -47,6 +82,17 @@ def rows_of(offsets: Tensor, count: int) -> Tensor:
     """(count,) int64: the row of every entry of a compressed matrix whose rows begin at `offsets`."""
     ends = torch.cat([offsets[1:], torch.tensor([count])])
     return torch.repeat_interleave(torch.arange(len(offsets)), ends - offsets)
+
+
+def take(features: Features, nodes: Tensor) -> Features:
+    """The rows of some nodes, in their order."""
+    if isinstance(features, Tensor):
+        return features[nodes]
+    ends = torch.cat([features.offsets[1:], torch.tensor([len(features.values)])])
+    lengths = (ends - features.offsets)[nodes]
+    offsets = torch.cumsum(lengths, 0) - lengths
+    entries = torch.arange(int(lengths.sum())) + torch.repeat_interleave(features.offsets[nodes] - offsets, lengths)
+    return SparseRows(features.values[entries], features.columns[entries], offsets, features.width)
 
 
 def node_count(features: Features) -> int:
@@ -83,9 +129,21 @@ class Graph:
         return len(self.sources)
 
     @property
+    def edge_counts(self) -> list[int]:
+        """Of each graph: its number of edges, which follow one another."""
+        of_graph = torch.searchsorted(self.graph_offsets, self.targets, right=True) - 1
+        counts: list[int] = torch.bincount(of_graph, minlength=len(self.graph_offsets)).tolist()
+        return counts
+
+    @cached_property
     def edge_offsets(self) -> Tensor:
         """(nodes,) int64: where the edges into each node begin."""
         return torch.searchsorted(self.targets, torch.arange(self.nodes))
+
+    @cached_property
+    def back(self) -> ByColumn:
+        """The edges by their sources."""
+        return by_column(self.targets, self.sources, self.nodes)
 
     def keep(self, edges: Tensor) -> Graph:
         """The graph with only the edges of a (edges,) bool mask; the others are removed, not zeroed."""

@@ -3,34 +3,56 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Literal, cast, get_args
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hwloop.graphs.graph import Graph
-from hwloop.graphs.messages import gcn_edges
+from hwloop.graphs.graph import Features, Graph
+from hwloop.graphs.messages import add_self, drop, gcn_edges, likeness, product, propagate
 from hwloop.graphs.networks import GcnLayer
+
+ScoreKind = Literal["concat", "inner"]
+SCORES: tuple[str, ...] = get_args(ScoreKind)
 
 
 class Masker(nn.Module):
-    """Node embeddings by a GCN, then sigmoid(w [h_source, h_target] + b) for each edge, the paper's `concat_mlp`.
+    """Node embeddings h by a GCN, then a score for each edge, by which its messages are multiplied.
 
-    It has no parameter per edge: what it learnt scores the edges of graphs that it has never seen.
+    It has no parameter per edge: what it learnt scores the edges of graphs that it has never seen. The published code
+    has two scores: "concat", sigmoid(w [h_source, h_target] + b), is a sum of what the one node and what the other
+    says; "inner", sigmoid(h_source h_target), tells whether they are alike.
+
+    Args:
+        features: of a node.
+        hidden: channels of the embeddings.
+        layers: that pass messages.
+        dropout: between layers.
+        score: one of `SCORES`.
     """
 
-    def __init__(self, features: int, hidden: int, layers: int) -> None:
+    def __init__(self, features: int, hidden: int, layers: int, dropout: float, score: ScoreKind) -> None:
         super().__init__()
         widths = [features, *[hidden] * layers]
         self.layers = nn.ModuleList(GcnLayer(a, b) for a, b in pairwise(widths))
-        self.of_source = nn.Linear(hidden, 1)
-        self.of_target = nn.Linear(hidden, 1, bias=False)
+        self.reader = nn.Linear(2 * hidden, 1) if score == "concat" else None
+        self.dropout = dropout
 
     def forward(self, graph: Graph) -> Tensor:
-        """(edges,) scores in (0, 1)."""
+        """(edges,) scores in [0, 1]."""
+        return self.logits(graph).sigmoid()
+
+    def logits(self, graph: Graph) -> Tensor:
+        """(edges,) by which edges are ranked: of a trained masker many scores are 0 or 1 to the last digit."""
         edges = gcn_edges(graph)
-        values = graph.features
-        for index, layer in enumerate(self.layers):
-            values = layer(functional.relu(values) if isinstance(values, Tensor) and index else values, edges)
-        source, target = self.of_source(values)[:, 0], self.of_target(values)[:, 0]
-        return torch.sigmoid(source[graph.sources] + target[graph.targets])
+        before, last = self.layers[:-1], cast("GcnLayer", self.layers[-1])
+        values: Features = graph.features
+        for layer in before:
+            values = drop(functional.relu(layer(values, edges)), self.dropout, self.training)
+        if self.reader is None:
+            return likeness(last(values, edges), graph)
+        # Nothing bends between the last layer and the reader: their product first leaves two channels for messages.
+        readers = self.reader.weight.reshape(2, -1).T
+        read = product(values, last.product.weight @ readers)
+        read = add_self(propagate(read, edges), read, edges) + last.bias @ readers
+        return read[graph.sources, 0] + read[graph.targets, 1] + self.reader.bias

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from hwloop.errors import UserError
-from hwloop.graphs.graph import Graph, GraphSet
+from hwloop.graphs.graph import GraphSet
 from hwloop.graphs.masker import Masker
 from hwloop.graphs.masks import Masks, cut_edges, cut_weights, matrices
 from hwloop.graphs.networks import GraphNetwork
-from hwloop.graphs.training import Batches, MaskedNetwork, Recipe, State, derived_seed, fit, seeded
+from hwloop.graphs.training import Batches, Judged, MaskedNetwork, Recipe, State, derived_seed, fit, seeded
 
 NOISE = 1e-5
 """UGS's masks begin at 1 with uniform noise of this size, so that equal ones are told apart."""
@@ -118,8 +118,10 @@ class Icpg(Method):
     """ICPG (Sui et al., JCST 2024): a masker scores the edges, and is trained together with the network.
 
     The published code takes the masker of the epoch that is best on the *test* split for some data sets, and the last
-    one for others; here it is the best on the validation split. As there, weights are ranked by the network at the
-    end of the training where graphs are classified, and at the best epoch where nodes are.
+    one for others; here it is the best on the validation split, with the edges gone that this epoch's masker would cut.
+    As there, weights are ranked by the network at the end of the training where graphs are classified, and at the best
+    epoch where nodes are. Edges are ranked before the sigmoid: scores that are 0 to the last digit would be cut in the
+    order of the nodes, and Planetoid's first nodes are those that are trained on.
     """
 
     name = "icpg"
@@ -144,10 +146,15 @@ class Icpg(Method):
             )
         ]
 
-        def logits(graph: Graph) -> Tensor:
-            return whole.on(graph, masker(graph))
+        def logits(judged: Judged) -> Tensor:
+            return whole.on(judged, masker(judged.graph))
 
-        done = fit(Batches(now.data, recipe.batch_size), both, logits, groups, recipe, now.seed_of("masker"))
+        def pruned(judged: Judged) -> Tensor:
+            scores = torch.split(masker.logits(judged.graph), judged.graph.edge_counts)
+            return whole.on(judged, torch.cat(cut_edges(scores, now.rates.edges)).to(torch.float32))
+
+        batches = Batches(now.data, recipe.batch_size, now.network.config.layers)
+        done = fit(batches, both, logits, groups, recipe, now.seed_of("masker"), validated=pruned)
         both.load_state_dict(done.last if now.data.inductive else done.best)
         magnitudes = {name: one.detach().abs() for name, one in matrices(now.network).items()}
         both.load_state_dict(done.best)
@@ -177,8 +184,8 @@ class Ugs(Method):
         factors = nn.ParameterList([edges, *of.values()])
         both = nn.ModuleDict({"whole": whole, "factors": factors})
 
-        def logits(one: Graph) -> Tensor:
-            return whole.on(one, edges.relu(), dict(of))
+        def logits(judged: Judged) -> Tensor:
+            return whole.on(judged, edges.relu(), dict(of))
 
         def sparsify() -> None:
             for factor, size in [(edges, recipe.edge_l1), *((one, recipe.weight_l1) for one in of.values())]:
@@ -186,8 +193,8 @@ class Ugs(Method):
                     factor.grad.add_(factor.detach().sign(), alpha=size)
 
         groups = [{"params": list(both.parameters()), "lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}]
-        batches = Batches(now.data, recipe.batch_size)
-        done = fit(batches, both, logits, groups, recipe, now.seed_of("ugs"), sparsify)
+        batches = Batches(now.data, recipe.batch_size, now.network.config.layers)
+        done = fit(batches, both, logits, groups, recipe, now.seed_of("ugs"), after_backward=sparsify)
         both.load_state_dict(done.best)
         masks = cut_weights({name: one.abs() for name, one in of.items()}, now.masks, now.rates.weights)
         return Cut(masks, cut_edges([edges.abs()], now.rates.edges))
@@ -248,14 +255,14 @@ def get_method(name: str, data: GraphSet) -> Method:
 def new_masker(features: int, recipe: Recipe, seed: int) -> Masker:
     """ICPG's masker with its initial weights: the same for the same seed."""
     with seeded(derived_seed(seed, "masker")):
-        return Masker(features, recipe.masker_hidden, recipe.masker_layers)
+        return Masker(features, recipe.masker_hidden, recipe.masker_layers, recipe.masker_dropout, recipe.masker_score)
 
 
 @torch.no_grad()
 def score_edges(masker: Masker, data: GraphSet) -> list[Tensor]:
-    """(edges,) scores for each graph of a set, seen in training or not."""
+    """(edges,) for each graph of a set, seen in training or not: what ranks its edges."""
     masker.eval()
-    return [masker(graph) for graph in data.graphs]
+    return [masker.logits(graph) for graph in data.graphs]
 
 
 def _noisy_ones(like: Tensor) -> Tensor:

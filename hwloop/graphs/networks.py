@@ -7,6 +7,7 @@ and `GATConv` with the same parameters.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, Literal, get_args
@@ -22,8 +23,9 @@ from hwloop.graphs.messages import (
     Product,
     add_self,
     attention,
-    drop,
+    drop_features,
     gcn_edges,
+    own_rows,
     plain_edges,
     propagate,
     propagate_heads,
@@ -92,7 +94,7 @@ class GcnLayer(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs))
 
     def forward(self, features: Features, edges: Edges) -> Tensor:
-        """(nodes, outputs)."""
+        """(made, outputs)."""
         values = self.product(features)
         return add_self(propagate(values, edges), values, edges) + self.bias
 
@@ -111,9 +113,9 @@ class GinLayer(nn.Module):
         self.epsilon = nn.Parameter(torch.zeros(1))
 
     def forward(self, features: Features, edges: Edges) -> Tensor:
-        """(nodes, outputs)."""
+        """(made, outputs)."""
         values = self.product(features)
-        summed = propagate(values, edges) + (1 + self.epsilon) * values + self.bias
+        summed = propagate(values, edges) + (1 + self.epsilon) * own_rows(values, edges) + self.bias
         second: Tensor = self.second(functional.relu(summed))
         return second
 
@@ -132,13 +134,14 @@ class GatLayer(nn.Module):
         nn.init.xavier_uniform_(self.to_target)
 
     def forward(self, features: Features, edges: Edges) -> Tensor:
-        """(nodes, heads * channels), or (nodes, channels) of the mean."""
+        """(made, heads * channels), or (made, channels) of the mean."""
         flat = self.product(features)
         values = flat.reshape(flat.shape[0], self.heads, -1)
-        source, target = (values * self.to_source).sum(-1), (values * self.to_target).sum(-1)
+        own = own_rows(values, edges)
+        source, target = (values * self.to_source).sum(-1), (own * self.to_target).sum(-1)
         logits = functional.leaky_relu(source[edges.sources] + target[edges.targets], SLOPE)
-        theirs, mine = attention(logits, functional.leaky_relu(source + target, SLOPE), edges)
-        summed = propagate_heads(values, theirs, edges) + values * mine[:, :, None]
+        theirs, mine = attention(logits, functional.leaky_relu(own_rows(source, edges) + target, SLOPE), edges)
+        summed = propagate_heads(values, theirs, edges) + own * mine[:, :, None]
         joined: Tensor = summed.flatten(1) if self.concat else summed.mean(1)
         return joined + self.bias
 
@@ -185,12 +188,13 @@ class NodeNetwork(GraphNetwork):
             for index, (inputs, outputs) in enumerate(pairwise(widths))
         )
 
-    def forward(self, features: Features, edges: Edges, graph_offsets: Tensor) -> Tensor:
-        """(nodes, classes)."""
+    def forward(self, features: Features, edges: Edges | Sequence[Edges], graph_offsets: Tensor) -> Tensor:
+        """(nodes, classes); with edges for each layer, of the nodes that the last one makes (see `Reach`)."""
         bend = functional.elu if self.config.kind == "gat" else functional.relu
+        of_layers = [edges] * len(self.layers) if isinstance(edges, Edges) else edges
         values: Any = features
-        for index, layer in enumerate(self.layers):
-            values = layer(drop(bend(values) if index else values, self.config.dropout, self.training), edges)
+        for index, (layer, its) in enumerate(zip(self.layers, of_layers, strict=True)):
+            values = layer(drop_features(bend(values) if index else values, self.config.dropout, self.training), its)
         result: Tensor = values
         return result
 

@@ -43,7 +43,7 @@ from hwloop.graphs import (
     slim,
     train_ticket,
 )
-from hwloop.graphs.deployment import macs_of, state_of
+from hwloop.graphs.deployment import MEASURED_GRAPHS, macs_of, state_of
 from hwloop.graphs.masks import Masks, cut_edges, cut_weights, matrices, whole
 from hwloop.graphs.methods import Icpg, Situation
 from hwloop.graphs.training import Ticket, derived_seed
@@ -52,7 +52,7 @@ from hwloop.predictors import Prediction
 from hwloop.progress import Progress
 from hwloop.pruning import Candidate
 from hwloop.runtimes import Runtime
-from hwloop.search import OneByOne, run_search
+from hwloop.search import OneByOne, SearchResult, run_search
 from hwloop_agent.journal import Journal
 
 IntArray = NDArray[np.int64]
@@ -228,7 +228,14 @@ class SearchPlan:
 
 
 def search_graphs(
-    data: GraphSet, plan: Plan, wanted: SearchPlan, root: Path, runtime: Runtime, bench: Bench, progress: Progress
+    data: GraphSet,
+    plan: Plan,
+    wanted: SearchPlan,
+    root: Path,
+    runtime: Runtime,
+    bench: Bench,
+    cpu: str,
+    progress: Progress,
 ) -> dict[str, Any]:
     """Search, or go on with a search; the front is measured as the trained networks that it is.
 
@@ -239,6 +246,7 @@ def search_graphs(
         root: the search's folder, claimed for this search.
         runtime: for the bench's device.
         bench: where cost is measured.
+        cpu: the name of its processor (see `hwloop.measurement.Identity`).
         progress: is told of everything.
 
     Returns:
@@ -276,13 +284,25 @@ def search_graphs(
     deployed = {text: network for text, (_, network) in trained.items()}
     measured = measure_deployed(deployed, runtime, bench, "the front")
     grid = {space.text(one): costs.measured[one.widths[WIDTH], one.widths[EDGES]] for one in chosen}
-    rows = [_row(text, ticket, measured[text], grid[text]) for text, (ticket, _) in trained.items()]
+    sizes = zip(
+        costs.parameters([one.widths for one in chosen]), costs.macs([one.widths for one in chosen]), strict=True
+    )
+    rows = [
+        _row(one, space, trained[space.text(one)][0], measured[space.text(one)], grid[space.text(one)])
+        | {"parameters": int(parameters), "macs": int(macs)}
+        for one, (parameters, macs) in zip(chosen, sizes, strict=True)
+    ]
     result = {
+        "dataset": data.name,
+        "edges": data.edges,
+        "network": plan.network.content(),
         "search": asdict(wanted),
         "evaluated": len(found.evaluated),
         "hypervolume": found.hypervolume[-1] if found.hypervolume else 0.0,
         "base": space.text(space.base),
         "front": rows,
+        "candidates": _evaluated(found, costs),
+        "conditions": _conditions(data, bench, cpu, measured[space.text(space.base)]),
     }
     write_atomic(root / "front.json", json.dumps(result, indent=1) + "\n")
     return result
@@ -298,10 +318,49 @@ def search_settings(data: GraphSet, plan: Plan, wanted: SearchPlan) -> dict[str,
     }
 
 
-def _row(text: str, ticket: Ticket, measured: Measurement, grid: Measurement) -> dict[str, Any]:
-    usable = measured.usable
+def _evaluated(found: SearchResult, costs: GridCosts) -> list[dict[str, Any]]:
+    """What was evaluated, for the figure; nothing where the error was no objective."""
+    if "error" not in found.objectives:
+        return []
+    at = found.objectives.index("error")
+    return [
+        {
+            "candidate": one.text,
+            "error": one.values[at],
+            "latency_ms": costs.measured[one.candidate.widths[WIDTH], one.candidate.widths[EDGES]].latency_ms,
+        }
+        for one in found.evaluated
+        if not one.failure
+    ]
+
+
+def _conditions(data: GraphSet, bench: Bench, cpu: str, base: Measurement) -> dict[str, Any]:
+    """Of the device and the software, for the report's foot."""
+    facts = base.provenance
+    kept = ("governor", "clock_mhz", "temperature_c", "throttle", "canary_ratio", "measured_at")
     return {
-        "candidate": text,
+        "device": f"{bench.device.name} ({cpu})",
+        "runtime": "torch",
+        "runtime_version": facts.get("runtime_version"),
+        "threads": bench.plan.threads,
+        "processes": bench.plan.processes,
+        "inference": "all nodes" if data.level == "node" else f"the first {MEASURED_GRAPHS} test graphs",
+        **{name: facts.get(name) for name in kept},
+        "trials": len(bench.store),
+        "confidence": bench.plan.timing.confidence,
+    }
+
+
+def _row(
+    candidate: Candidate, space: GraphSpace, ticket: Ticket, measured: Measurement, grid: Measurement
+) -> dict[str, Any]:
+    usable = measured.usable
+    hidden, edges, weights = candidate.widths
+    return {
+        "candidate": space.text(candidate),
+        "hidden": hidden,
+        "edges_cut": 1 - edges / 100,
+        "weights_cut": 1 - weights / 100,
         "validation": ticket.validation.accuracy,
         "test": ticket.test.accuracy,
         "status": measured.status,

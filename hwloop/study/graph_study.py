@@ -63,4 +63,4 @@ def run_graph_study(
             identity = bench.identify(study.path("device.json"))
             runtime = get_runtime(name).for_device(identity.facts)
             progress.say(f"measured on {identity.cpu}")
-            return search_graphs(data, plan, wanted, root, runtime, bench, progress), root
+            return search_graphs(data, plan, wanted, root, runtime, bench, identity.cpu, progress), root

@@ -29,7 +29,9 @@ from hwloop.graphs import (
     METHODS,
     Deployed,
     GraphSet,
+    NetworkConfig,
     Plan,
+    Recipe,
     Round,
     RunFolder,
     SuperpixelConfig,
@@ -62,9 +64,9 @@ def main(options: Sequence[str] = ()) -> None:
     chosen = _parser("graphs", epochs=0, rounds=11)
     chosen.add_argument("--datasets", default="cora,citeseer")
     asked = chosen.parse_args(options)
-    for name in asked.datasets.split(","):
-        data = open_graphs(name, asked.data / "planetoid", asked.state, Display(Console()))
-        _compare(data, asked)
+    display = Display(Console())
+    names = asked.datasets.split(",")
+    _compare([open_graphs(name, asked.data / "planetoid", asked.state, display) for name in names], asked)
 
 
 def superpixels(options: Sequence[str] = ()) -> None:
@@ -76,12 +78,12 @@ def superpixels(options: Sequence[str] = ()) -> None:
     config = SuperpixelConfig(train=asked.train, validation=asked.test, test=asked.test)
     data = open_graphs("mnist-superpixels", asked.data / "mnist", asked.state, Display(Console()), config)
     asked.state = asked.state / f"superpixels-{asked.train}-{asked.test}"
-    _compare(data, asked)
+    _compare([data], asked)
 
 
 def _parser(name: str, *, epochs: int, rounds: int) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(name)
-    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--methods", default="all", help=f"of {', '.join(METHODS)}")
     parser.add_argument("--rounds", type=int, default=rounds)
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--model", default="gcn")
@@ -92,36 +94,66 @@ def _parser(name: str, *, epochs: int, rounds: int) -> argparse.ArgumentParser:
     return parser
 
 
-def _compare(data: GraphSet, asked: argparse.Namespace) -> None:
+def _compare(sets: Sequence[GraphSet], asked: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     seeds = [int(one) for one in asked.seeds.split(",")]
-    network = usual_network(data, asked.model, asked.hidden or None)
+    asked.methods = list(METHODS) if asked.methods == "all" else asked.methods.split(",")
+    runs: list[Runs] = [{} for _ in sets]
+    # Seed by seed: whatever is interrupted has all methods and data sets of the seeds that are done.
+    for seed in seeds:
+        for data, of_data in zip(sets, runs, strict=True):
+            _run(data, seed, asked, of_data)
+    for data, of_data in zip(sets, runs, strict=True):
+        print(f"\n{_described(data, asked)}; seeds {asked.seeds}")
+        _say_refused(data, asked)
+        _print_curves(of_data)
+        _print_verdicts(of_data)
+
+
+def _run(data: GraphSet, seed: int, asked: argparse.Namespace, runs: Runs) -> None:
+    """Run every method that can prune such data on one seed, or what is left of it."""
+    network, recipe = _network_and_recipe(data, asked)
+    for name in asked.methods:
+        if _refusal(name, data):
+            continue
+        method = get_method(name, data)
+        plan = Plan(network, recipe, rounds=asked.rounds, seed=seed)
+        place = f"{data.name}-{network.kind}-{network.hidden}-{recipe.epochs}-{name}-{seed}"
+        began = time.monotonic()
+        with RunFolder(asked.state / place, plan.settings(data, method)) as folder:
+            runs.setdefault(name, []).append(prune(data, method, plan, folder, Display(Console())))
+        print(f"{place}: {time.monotonic() - began:.0f} s now, {_seconds(runs[name][-1]):.0f} s in all", flush=True)
+
+
+def _network_and_recipe(data: GraphSet, asked: argparse.Namespace) -> tuple[NetworkConfig, Recipe]:
     recipe = usual_recipe(data)
-    recipe = replace(recipe, epochs=asked.epochs or recipe.epochs)
+    return usual_network(data, asked.model, asked.hidden or None), replace(recipe, epochs=asked.epochs or recipe.epochs)
+
+
+def _described(data: GraphSet, asked: argparse.Namespace) -> str:
+    network, recipe = _network_and_recipe(data, asked)
     splits = [len(split) for split in (data.train, data.validation, data.test)]
-    print(
+    return (
         f"{data.name}: {len(data.graphs)} graphs, {data.edges} edges, {data.features} features, {data.classes} classes;"
         f" {splits[0]} / {splits[1]} / {splits[2]} {data.level}s to train, validate, test; {network.kind} of"
-        f" {network.layers} layers, {network.hidden} channels, {recipe.epochs} epochs; seeds {asked.seeds}"
+        f" {network.layers} layers, {network.hidden} channels, {recipe.epochs} epochs; ICPG's masker:"
+        f" {recipe.masker_score}, {recipe.masker_layers} layers, {recipe.masker_hidden} channels, rate"
+        f" {recipe.masker_learning_rate:g}"
     )
-    runs: Runs = {}
-    # Seed by seed: whatever is interrupted has all methods of the seeds that are done.
-    for seed in seeds:
-        for name in asked.methods.split(","):
-            try:
-                method = get_method(name, data)
-            except UserError as error:
-                if seed == seeds[0]:
-                    print(f"{name}: {error}")
-                continue
-            plan = Plan(network, recipe, rounds=asked.rounds, seed=seed)
-            place = f"{data.name}-{network.kind}-{network.hidden}-{recipe.epochs}-{name}-{seed}"
-            began = time.monotonic()
-            with RunFolder(asked.state / place, plan.settings(data, method)) as folder:
-                runs.setdefault(name, []).append(prune(data, method, plan, folder, Display(Console())))
-            print(f"{place}: {time.monotonic() - began:.0f} s now, {_seconds(runs[name][-1]):.0f} s in all")
-    _print_curves(runs)
-    _print_verdicts(runs)
+
+
+def _refusal(name: str, data: GraphSet) -> str:
+    try:
+        get_method(name, data)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def _say_refused(data: GraphSet, asked: argparse.Namespace) -> None:
+    for name in asked.methods:
+        if reason := _refusal(name, data):
+            print(f"{name} is refused: {reason}")
 
 
 def _seconds(rounds: Sequence[Round]) -> float:
@@ -130,16 +162,21 @@ def _seconds(rounds: Sequence[Round]) -> float:
 
 def _print_curves(runs: Runs) -> None:
     table = Table(
-        title="test accuracy %, mean ± sd over seeds (median)", title_justify="left", box=None, padding=(0, 1)
+        title="test accuracy %, mean ± sd over seeds (median)",
+        title_justify="left",
+        box=None,
+        padding=(0, 1),
     )
     table.add_column("round", justify="right")
     table.add_column("weights cut %", justify="right")
+    table.add_column("edges cut %", justify="right")
     curves = {name: curve(of_seeds) for name, of_seeds in runs.items()}
     for name in curves:
         table.add_column(name, justify="right")
     longest = max(curves.values(), key=len)
     for at, point in enumerate(longest):
-        cells = [str(point.round), f"{100 * point.weight_sparsity:.2f}"]
+        edges = max(points[at].edge_sparsity for points in curves.values() if at < len(points))
+        cells = [str(point.round), f"{100 * point.weight_sparsity:.2f}", f"{100 * edges:.2f}"]
         for name, points in curves.items():
             if at >= len(points):
                 cells.append("–")
@@ -147,7 +184,7 @@ def _print_curves(runs: Runs) -> None:
             one = points[at]
             spread = "" if one.test_sd is None else f" ± {100 * one.test_sd:.2f}"
             median = statistics.median(rounds[at].test for rounds in runs[name])
-            cells.append(f"{100 * one.test:.2f}{spread} ({100 * median:.2f}) e{100 * one.edge_sparsity:.2f}")
+            cells.append(f"{100 * one.test:.2f}{spread} ({100 * median:.2f})")
         table.add_row(*cells)
     Console(width=180).print(table)
 

@@ -114,7 +114,14 @@ def test_a_search_ends_with_a_measured_front(
     assert result["evaluated"] > 4
     assert result["base"] == "hidden=8 edges=100 weights=100"
     assert all(row["latency_ms"] > 0 for row in result["front"])
-    assert "candidates evaluated on the validation split" in capfd.readouterr().out
+    out = capfd.readouterr().out
+    assert "candidates evaluated on the validation split" in out
+    assert "…" not in out, "a column was cut"
+    page = (made_up / "run" / "report.html").read_text()
+    base = next(row for row in result["front"] if row["candidate"] == result["base"])
+    assert f"{base['latency_ms']:.4f} ms" in page
+    assert result["conditions"]["device"] in page
+    assert "<script src=" not in page, "asks the network"
     assert hwloop(monkeypatch, *search, "--seed", "1") == 2
     assert "holds a run with another seed" in capfd.readouterr().err
 
@@ -145,6 +152,7 @@ def test_a_study_file_of_a_graph_network(
     result = json.loads(capfd.readouterr().out)
     assert result["front"] == json.loads((made_up / "study" / "front.json").read_text())["front"]
     assert all(row["latency_ms"] > 0 for row in result["front"])
+    assert (made_up / "study" / "report.html").read_text().count("<tr>") == 1 + len(result["front"])
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from torch import Tensor
 from hwloop.errors import ModelError
 from hwloop.graphs import Deployed, Graph, GraphSet, NetworkConfig, SparseRows, build_network, deployed_graph, slim
 from hwloop.graphs.deployment import artifact_of
-from hwloop.graphs.graph import union
+from hwloop.graphs.graph import take, union
 from hwloop.graphs.masks import cut_weights, whole
-from hwloop.graphs.messages import plain_edges, propagate
+from hwloop.graphs.messages import drop, likeness, plain_edges, propagate
+from hwloop.graphs.reach import reach_of
 from hwloop.runtimes import OnnxRuntime, TorchRuntime
 from hwloop_agent.runtimes import RUNTIMES
 from tests.graphs.made import config, random_graph
@@ -67,6 +69,62 @@ def test_sparse_features_give_what_dense_ones_give(kind: str) -> None:
     torch.testing.assert_close(network(sparse, edges, graph.graph_offsets), network(dense, edges, graph.graph_offsets))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_some_nodes_depend_on_their_reach_alone(kind: str, graph: Graph) -> None:
+    """Logits and all gradients, those of the edges' scores among them, are what the whole graph gives."""
+    torch.manual_seed(0)
+    network = build_network(config(kind, "node", features=5, classes=3)).eval()
+    rows = torch.tensor([2, 7, 11])
+    reach = reach_of(graph, rows, network.config.layers)
+    found = []
+    for part in (False, True):
+        scores = torch.linspace(0.1, 1, graph.edges).requires_grad_()
+        edges = network.edges(graph, scores)
+        if part:
+            logits = network(reach.features, reach.edges(edges), graph.graph_offsets)
+        else:
+            logits = network(graph.features, edges, graph.graph_offsets)[rows]
+        wanted = [scores, *network.parameters()]
+        found.append((logits, *torch.autograd.grad(logits.square().sum(), wanted)))
+    torch.testing.assert_close(*found)
+
+
+def test_gradients_are_those_of_a_matrix(graph: Graph) -> None:
+    values = torch.randn(20, 7, requires_grad=True)
+    scores = torch.rand(graph.edges, requires_grad=True)
+    matrix = torch.zeros(20, 20).index_put((graph.targets, graph.sources), scores)
+    sums = (propagate(values, plain_edges(graph, scores)), matrix @ values)
+    ours, theirs = (torch.autograd.grad(one.square().sum(), [values, scores]) for one in sums)
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_likeness_is_an_inner_product_with_its_gradient(graph: Graph) -> None:
+    values = torch.randn(20, 7, requires_grad=True)
+    products = (likeness(values, graph), (values[graph.sources] * values[graph.targets]).sum(1))
+    torch.testing.assert_close(*products)
+    ours, theirs = (torch.autograd.grad(one.square().sum(), values) for one in products)
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_rows_of_sparse_features_are_taken() -> None:
+    dense = torch.tensor([[0.0, 1], [0, 0], [2, 3], [4, 0]])
+    csr = dense.to_sparse_csr()
+    sparse = SparseRows(csr.values(), csr.col_indices(), csr.crow_indices()[:-1], 2)
+    nodes = torch.tensor([1, 2, 3])
+    taken = take(sparse, nodes)
+    assert isinstance(taken, SparseRows)
+    assert torch.equal(taken.dense(), dense[nodes])
+
+
+def test_dropout_keeps_the_mean_and_rests_outside_training() -> None:
+    torch.manual_seed(0)
+    values = torch.ones(200, 200)
+    assert torch.equal(drop(values, 0.3, training=False), values)
+    dropped = drop(values, 0.3, training=True)
+    assert dropped.unique().tolist() == pytest.approx([0, 1 / 0.7])
+    assert dropped.mean().item() == pytest.approx(1, abs=0.02)
+
+
 def executed(deployed: Deployed, given: Tensor, folder: Path) -> Any:
     """What the agent's torch runtime computes from the artifact for a given input."""
     artifact = artifact_of(deployed, TorchRuntime(), "a network")
@@ -101,6 +159,18 @@ def test_the_exported_program_computes_the_pruned_network(
                     one.mul_(masks[name])
             expected = network.on(graph).numpy()
         np.testing.assert_allclose(executed(deployed, graph.features[None], tmp_path), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_exported_program_takes_the_values_of_sparse_features(kind: str, tmp_path: Path) -> None:
+    graph = random_graph(12, 50, 3)
+    csr = torch.relu(torch.as_tensor(graph.features)).to_sparse_csr()  # type: ignore[arg-type]  # they are dense
+    graph = replace(graph, features=SparseRows(csr.values(), csr.col_indices(), csr.crow_indices()[:-1], 5))
+    network = build_network(config(kind, "node", features=5)).eval()
+    with torch.no_grad():
+        expected = network.on(graph).numpy()
+    found = executed(Deployed(network, whole(network), graph), csr.values()[None], tmp_path)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_only_torch_measures_graph_networks(one_graph: GraphSet) -> None:

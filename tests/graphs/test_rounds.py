@@ -22,9 +22,10 @@ from hwloop.graphs import (
     prune,
     usual_network,
 )
+from hwloop.graphs.masker import SCORES
 from hwloop.graphs.methods import METHODS, new_masker, score_edges
 from hwloop.progress import Silent
-from tests.graphs.made import config
+from tests.graphs.made import config, random_graph
 
 RECIPE = Recipe(epochs=6, batch_size=8, masker_hidden=8)
 
@@ -67,17 +68,33 @@ def test_graphs_of_all_splits_are_pruned(method: str, many_graphs: GraphSet, tmp
     assert (left.masker is not None) == (method == "icpg")
 
 
-def test_the_masker_scores_graphs_that_it_has_never_seen(many_graphs: GraphSet, tmp_path: Path) -> None:
-    one = plan(many_graphs, 1)
+@pytest.mark.parametrize("score", SCORES)
+def test_the_masker_scores_graphs_that_it_has_never_seen(score: Any, many_graphs: GraphSet, tmp_path: Path) -> None:
+    one = replace(plan(many_graphs, 1), recipe=replace(RECIPE, masker_score=score))
     run(many_graphs, "icpg", one, tmp_path)
     with RunFolder(tmp_path, one.settings(many_graphs, get_method("icpg", many_graphs))) as folder:
         state = folder.checkpoint(1).masker
     assert state is not None
-    masker = new_masker(many_graphs.features, RECIPE, 0)
+    masker = new_masker(many_graphs.features, one.recipe, 0)
     masker.load_state_dict(state)
-    for graph, scores in zip(many_graphs.graphs, score_edges(masker, many_graphs), strict=True):
-        assert scores.shape == (graph.edges,)
-        assert ((scores > 0) & (scores < 1)).all()
+    # A graph of none of the splits.
+    unseen = random_graph(17, 80, 99, torch.tensor([1]), many_graphs.features)
+    (scores,) = score_edges(masker, replace(many_graphs, graphs=(unseen, *many_graphs.graphs[1:])))[:1]
+    assert scores.shape == (unseen.edges,)
+    assert len(scores.unique()) > unseen.edges // 2
+    with torch.no_grad():
+        torch.testing.assert_close(masker(unseen), scores.sigmoid())
+
+
+def test_edges_are_ranked_where_their_scores_are_all_zero(one_graph: GraphSet) -> None:
+    """A masker that shuts every edge scores 0 to the last digit; ties would cut the edges of the first nodes."""
+    masker = new_masker(one_graph.features, replace(RECIPE, masker_score="concat"), 0).eval()
+    assert masker.reader is not None
+    with torch.no_grad():
+        masker.reader.bias.fill_(-200)
+        assert not masker(one_graph.graphs[0]).any()
+    (scores,) = score_edges(masker, one_graph)
+    assert len(scores.unique()) > one_graph.edges // 4
 
 
 def test_ugs_says_that_it_cannot_prune_unseen_graphs(many_graphs: GraphSet) -> None:
