@@ -236,8 +236,9 @@ def _curve(curve: Sequence[CurvePoint]) -> str:
 
 def _show(found: Explanation, console: Console) -> None:
     peak = "not measured" if math.isnan(found.peak_bytes) else f"{found.peak_bytes / 1e6:.1f} MB"
+    energy = "" if found.energy_mj is None else f", energy {found.energy_mj:.3f} mJ a run"
     console.print(
-        f"predicted {found.latency_ms:.4f} ms ({found.low_ms:.4f} to {found.high_ms:.4f}), peak memory {peak}",
+        f"predicted {found.latency_ms:.4f} ms ({found.low_ms:.4f} to {found.high_ms:.4f}), peak memory {peak}{energy}",
         highlight=False,
     )
     table = Table("layer", "key", "ms", "± ms", "from")

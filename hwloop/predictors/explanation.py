@@ -46,6 +46,7 @@ class Explanation:
         layer_spread_ms: standard deviation of the sum because of the layers.
         correction_spread_ms: that of the whole network, by the correction: its own doubt and one measurement's noise.
         form: of the correction.
+        energy_mj: predicted, of one run; None when no network's energy was measured.
     """
 
     latency_ms: float
@@ -58,6 +59,7 @@ class Explanation:
     layer_spread_ms: float
     correction_spread_ms: float
     form: str
+    energy_mj: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-able data; a peak that is not known is null."""
@@ -103,4 +105,5 @@ def explain(predictor: NetworkPredictor, widths: Sequence[int], blocks: Sequence
         layer_spread_ms=float(sums.spread_ms[0]),
         correction_spread_ms=float(corrected.spread[0] * corrected.latency_ms[0]),
         form=predictor.correction.form,
+        energy_mj=None if prediction.energy_mj is None else float(prediction.energy_mj[0]),
     )

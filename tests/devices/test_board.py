@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from hwloop.cli.main import app
 from hwloop.devices import AgentSession
 from hwloop.errors import AgentError
+from hwloop.measurement import pool
 from hwloop_agent import protocol
 from tests.devices.tree_board import GOVERNOR, ORIN, Board
 from tests.timing import QUICK
@@ -72,6 +73,7 @@ def test_a_trial_on_a_jetson_has_energy_conditions_and_a_gate(board):
         assert energy["mean_w"] == 7.5
         assert energy["periods"] >= 20
         assert energy["joules_per_run"] == pytest.approx(7.5 * sum(samples) / len(samples) / 1e9, rel=1e-3)
+        assert pool("k", [record]).energy_mj == pytest.approx(1000 * energy["joules_per_run"])
         assert 0 < energy["run_share"] <= 1
     conditions = record["conditions"]
     assert (conditions["gate"], conditions["gate_start_c"], conditions["throttle"]) == ("passed", 45.0, "none")
