@@ -1,11 +1,11 @@
 """The portfolio: several environmental selections vote on the next population.
 
 Every generation each selector puts the same union in order, and the points with the best weighted ranks stay (Borda's
-count): what all want comes first, and what one alone wants stays as far as its vote weighs. Weights follow credit, which
-is earned only where the selectors disagree: a selector is right when the children of parents that it would have kept
-gain more hypervolume than the children of those that only others would have kept. What all would keep, about half of a
-population, tells nothing about them. No weight falls below a floor, so that a selector which is useless early can be of
-use late. Nothing is random here.
+count): what all want comes first, and what one alone wants stays as far as its vote weighs. Weights follow credit,
+which is earned only where the selectors disagree: a selector is right when the children of parents that it would have
+kept gain more hypervolume than the children of those that only others would have kept. What all would keep, about half
+of a population, tells nothing about them. No weight falls below a floor, so that a selector which is useless early can
+be of use late. Nothing is random here.
 
 The paper (Hong et al. 2024) names a "portfolio-based selection" and no more was readable: the vote and the credit are
 ours. A draft, in which the selectors pick in turn, and credit for all parents alike were tried before: on the synthetic
