@@ -253,7 +253,7 @@ def run(name: str, course: Course, seed: int, budget: int, population: int) -> R
 
 def _blocks(problem: Any) -> NDArray[np.bool_]:
     """(v,) which variables remove a block: they come after the widths."""
-    return np.arange(problem.n_var) >= problem.groups
+    return np.asarray(np.arange(problem.n_var) >= problem.groups, dtype=np.bool_)
 
 
 def _print(contest: Contest, runs: Mapping[str, Mapping[int, Run]], seeds: Sequence[int]) -> None:
