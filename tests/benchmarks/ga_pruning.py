@@ -1,6 +1,7 @@
 """GA pruning (Yang et al. 2019) of LeNet on MNIST: what is removed, at which loss on the test images, at which cost.
 
-python -m tests.benchmarks ga-pruning [--emphases sparsity,computation] [--seeds 5] [--first-seed 0] [--folder DIR]
+python -m tests.benchmarks ga-pruning [--emphases sparsity,computation] [--seeds 5] [--first-seed 0] [--rounds N]
+    [--folder DIR]
 
 The network is Caffe's LeNet (431,080 parameters), which the literature on pruning means by the name. Every seed trains
 its own base network on its own split. Everything is chosen on 5,000 held-out training images; the 10,000 test images
@@ -13,7 +14,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -24,7 +25,7 @@ from hwloop.datasets import DataConfig, ImageData, load_images
 from hwloop.files import write_atomic
 from hwloop.models import build_model, load_weights
 from hwloop.progress import Silent
-from hwloop.search.ga_pruning import EMPHASES, GaResult, run_ga_pruning
+from hwloop.search.ga_pruning import EMPHASES, GaResult, GaSettings, run_ga_pruning
 from hwloop.search.keep import packed
 from hwloop.study.weights import WeightFolder
 from hwloop.training import FitConfig, accuracy, fit
@@ -73,8 +74,11 @@ def main(arguments: Sequence[str] = ()) -> None:
         base = _base(data, seed, given.folder)
         base_accuracy = accuracy(base, data.test)
         for emphasis, done in runs.items():
-            done.append(_run(emphasis, seed, base, base_accuracy, data, given.folder))
-            console.print(_line(emphasis, done[-1]), markup=False, soft_wrap=True)
+            settings = EMPHASES[emphasis]
+            settings = replace(settings, rounds=given.rounds or settings.rounds)
+            result = _result(settings, seed, base, data, given.folder / f"{emphasis}-{seed}")
+            done.append(Run(seed, result, base_accuracy, accuracy(result.network, data.test)))
+            console.print(_line(emphasis, settings, done[-1]), markup=False, soft_wrap=True)
     for emphasis, done in runs.items():
         console.print(f"{emphasis} (the paper: {GOALS.get(emphasis, 'nothing')}), {len(done)} seeds", markup=False)
         for label, values in (
@@ -102,16 +106,15 @@ def _base(data: ImageData, seed: int, folder: Path) -> nn.Module:
     return module.eval()
 
 
-def _run(emphasis: str, seed: int, base: nn.Module, base_accuracy: float, data: ImageData, folder: Path) -> Run:
-    own = folder / f"{emphasis}-{seed}"
+def _result(settings: GaSettings, seed: int, base: nn.Module, data: ImageData, own: Path) -> GaResult:
     own.mkdir(exist_ok=True)
     journal = Journal.open(own / "rounds.ndjson")
     try:
-        result = run_ga_pruning(
+        return run_ga_pruning(
             base,
             data.train,
             data.validation,
-            EMPHASES[emphasis],
+            settings,
             seed=seed,
             journal=journal,
             keep=WeightFolder(own),
@@ -119,10 +122,9 @@ def _run(emphasis: str, seed: int, base: nn.Module, base_accuracy: float, data: 
         )
     finally:
         journal.close()
-    return Run(seed, result, base_accuracy, accuracy(result.network, data.test))
 
 
-def _line(emphasis: str, run: Run) -> str:
+def _line(emphasis: str, settings: GaSettings, run: Run) -> str:
     census, rounds = run.result.census, run.result.rounds
     undone = sum(not each.accepted for each in rounds)
     return (
@@ -132,7 +134,7 @@ def _line(emphasis: str, run: Run) -> str:
         f" {census.all_computation / max(census.fine_computation, 1):.1f}x without zero weights;"
         f" test accuracy {run.base_accuracy:.2%} -> {run.accuracy:.2%} ({run.lost:+.2f} points lost);"
         f" validation error {run.result.base_error:.2%} -> {run.result.error:.2%};"
-        f" {sum(each.evaluations for each in rounds)} genomes, {len(rounds) * EMPHASES[emphasis].epochs} epochs,"
+        f" {sum(each.evaluations for each in rounds)} genomes, {len(rounds) * settings.epochs} epochs,"
         f" {sum(each.seconds for each in rounds):.0f} s"
     )
 
@@ -149,6 +151,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--emphases", default=",".join(EMPHASES))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--rounds", type=int, help="of each run; with more, a finished one goes on")
     parser.add_argument("--folder", type=Path, default=Path(".hwloop/ga-pruning"), help="what was done is kept there")
     parser.add_argument("--data", type=Path, default=REPOSITORY.parent / "shared" / "data" / "mnist")
     return parser.parse_args(arguments)

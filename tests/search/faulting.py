@@ -228,9 +228,9 @@ class _Files:
 
     @classmethod
     def of(cls, folder: Path) -> _Files:
-        lines = [(folder / name).read_text().splitlines() for name in (EVALUATED, ANSWERED) if (folder / name).exists()]
-        evaluated, answered = (*lines, [], [])[:2]
-        return cls((evaluated, answered), (read_records(folder / JOURNAL)[0], read_records(folder / TRIALS)[0]))
+        # The records first: what a running search does meanwhile then has a line here before it counts as known.
+        kept = read_records(folder / JOURNAL)[0], read_records(folder / TRIALS)[0]
+        return cls((_lines(folder / EVALUATED), _lines(folder / ANSWERED)), kept)
 
     @property
     def known(self) -> tuple[set[str], set[str]]:
@@ -372,6 +372,10 @@ def _children(process: BaseProcess) -> list[int]:
 
 def _key(candidate: Candidate) -> str:
     return json.dumps(candidate.widths)
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
 
 
 def _append(path: Path, line: str) -> None:

@@ -42,16 +42,16 @@ class GaSettings:
     granularity: Literal["unstructured", "coarse"]
     population: int = 12
     generations: int = 8
-    rounds: int = 4
+    rounds: int = 5
     images: int = 1500
     epochs: int = 2
     learning_rate: float = 0.05
     batch_size: int = 128
     weight_decay: float = 5e-4
-    tolerance: float = 0.0015
+    tolerance: float = 0.002
     patience: int = 4
     caution: float = 2.0
-    boldness: float = 1.5
+    boldness: float = 2.0
     largest_cut: float = 0.3
 
     def __post_init__(self) -> None:
@@ -88,7 +88,9 @@ class GaSettings:
 
 
 EMPHASES: Mapping[str, GaSettings] = {
-    "sparsity": GaSettings(error=3.0, computation=0.0, parameters=1.0, granularity="unstructured"),
-    "computation": GaSettings(error=4.0, computation=1.0, parameters=0.05, granularity="coarse", epochs=3),
+    "sparsity": GaSettings(
+        error=3.0, computation=0.0, parameters=1.0, granularity="unstructured", rounds=4, tolerance=0.0015
+    ),
+    "computation": GaSettings(error=2.0, computation=1.0, parameters=0.05, granularity="coarse", epochs=5),
 }
 """The paper's two runs."""
