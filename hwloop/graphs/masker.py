@@ -3,43 +3,37 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Literal, cast, get_args
+from typing import cast
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from hwloop.graphs.graph import Features, Graph
-from hwloop.graphs.messages import add_self, drop, gcn_edges, likeness, product, propagate
+from hwloop.graphs.messages import add_self, drop, gcn_edges, product, propagate
 from hwloop.graphs.networks import GcnLayer
-
-ScoreKind = Literal["concat", "inner"]
-SCORES: tuple[str, ...] = get_args(ScoreKind)
 
 
 class Masker(nn.Module):
-    """Node embeddings h by a GCN, then a score for each edge, by which its messages are multiplied.
+    """Node embeddings by a GCN, then sigmoid(w [h_source, h_target] + b) for each edge, the paper's `concat_mlp`.
 
-    It has no parameter per edge: what it learnt scores the edges of graphs that it has never seen. The published code
-    has two scores: "concat", sigmoid(w [h_source, h_target] + b), is a sum of what the one node and what the other
-    says; "inner", sigmoid(h_source h_target), tells whether they are alike.
+    It has no parameter per edge: what it learnt scores the edges of graphs that it has never seen.
 
     Args:
         features: of a node.
         hidden: channels of the embeddings.
         layers: that pass messages.
         dropout: between layers.
-        score: one of `SCORES`.
     """
 
-    def __init__(self, features: int, hidden: int, layers: int, dropout: float, score: ScoreKind) -> None:
+    def __init__(self, features: int, hidden: int, layers: int, dropout: float) -> None:
         super().__init__()
         widths = [features, *[hidden] * layers]
         self.layers = nn.ModuleList(GcnLayer(a, b) for a, b in pairwise(widths))
-        self.reader = nn.Linear(2 * hidden, 1) if score == "concat" else None
+        self.reader = nn.Linear(2 * hidden, 1)
         self.dropout = dropout
 
     def forward(self, graph: Graph) -> Tensor:
-        """(edges,) scores in [0, 1]."""
+        """(edges,) scores in [0, 1], by which messages are multiplied."""
         return self.logits(graph).sigmoid()
 
     def logits(self, graph: Graph) -> Tensor:
@@ -49,8 +43,6 @@ class Masker(nn.Module):
         values: Features = graph.features
         for layer in before:
             values = drop(functional.relu(layer(values, edges)), self.dropout, self.training)
-        if self.reader is None:
-            return likeness(last(values, edges), graph)
         # Nothing bends between the last layer and the reader: their product first leaves two channels for messages.
         readers = self.reader.weight.reshape(2, -1).T
         read = product(values, last.product.weight @ readers)

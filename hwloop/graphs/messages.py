@@ -83,39 +83,10 @@ class _WeightedSum(torch.autograd.Function):
                 back.rows, gradient, back.offsets, mode="sum", per_sample_weights=by_columns
             )
         if context.needs_input_grad[1]:
-            of_weights = _dots(gradient, values, columns, offsets, back)
+            of_weights = torch.ops.aten._embedding_bag_per_sample_weights_backward(
+                gradient, values, columns, offsets, back.rows_by_row, 0
+            )
         return of_values, of_weights, None, None, None
-
-
-def _dots(rows: Tensor, values: Tensor, columns: Tensor, offsets: Tensor, back: ByColumn) -> Tensor:
-    """(entries,): of each entry the product of its row of `rows` with its row of `values`: gather and sum in one."""
-    found: Tensor = torch.ops.aten._embedding_bag_per_sample_weights_backward(
-        rows, values, columns, offsets, back.rows_by_row, 0
-    )
-    return found
-
-
-class _Likeness(torch.autograd.Function):
-    """See `likeness`."""
-
-    @staticmethod
-    def forward(context: Any, values: Tensor, graph: Graph) -> Tensor:
-        context.save_for_backward(values)
-        context.graph = graph
-        return _dots(values, values, graph.sources, graph.edge_offsets, graph.back)
-
-    @staticmethod
-    def backward(context: Any, gradient: Tensor) -> Any:
-        (values,), graph = context.saved_tensors, context.graph
-        of_targets = _weighted_sum(values, gradient, graph.sources, graph.edge_offsets, None)
-        of_sources = _weighted_sum(values, gradient[graph.back.order], graph.back.rows, graph.back.offsets, None)
-        return of_targets + of_sources, None
-
-
-def likeness(values: Tensor, graph: Graph) -> Tensor:
-    """(edges,): the inner product of the two rows of (nodes, channels) that each edge joins."""
-    found: Tensor = _Likeness.apply(values, graph)  # type: ignore[no-untyped-call]
-    return found
 
 
 def _weighted_sum(

@@ -255,7 +255,7 @@ def get_method(name: str, data: GraphSet) -> Method:
 def new_masker(features: int, recipe: Recipe, seed: int) -> Masker:
     """ICPG's masker with its initial weights: the same for the same seed."""
     with seeded(derived_seed(seed, "masker")):
-        return Masker(features, recipe.masker_hidden, recipe.masker_layers, recipe.masker_dropout, recipe.masker_score)
+        return Masker(features, recipe.masker_hidden, recipe.masker_layers, recipe.masker_dropout)
 
 
 @torch.no_grad()

@@ -3,7 +3,8 @@
     python -m tests.benchmarks graphs [--datasets cora,citeseer] [--methods A,B] [--rounds N] [--seeds 0,1]
                                       [--model gcn] [--epochs N] [--hidden N] [--data DIR] [--state DIR]
     python -m tests.benchmarks graphs-superpixels [--train N] [--test N] [the same]
-    python -m tests.benchmarks graphs-cost [--device NAME] [--processes N] [--data DIR] [--state DIR]
+    python -m tests.benchmarks graphs-cost [--device NAME] [--processes N] [--datasets cora] [--model gcn] [--hidden N]
+                                           [--data DIR] [--state DIR]
 
 The claims of the README take `--seeds 0,1,2,3,4,5,6,7,8,9` and three seeds of superpixels. Every finished round is kept
 in the state folder: the same command goes on, and with more seeds or rounds it only runs what is missing.
@@ -137,7 +138,7 @@ def _described(data: GraphSet, asked: argparse.Namespace) -> str:
         f"{data.name}: {len(data.graphs)} graphs, {data.edges} edges, {data.features} features, {data.classes} classes;"
         f" {splits[0]} / {splits[1]} / {splits[2]} {data.level}s to train, validate, test; {network.kind} of"
         f" {network.layers} layers, {network.hidden} channels, {recipe.epochs} epochs; ICPG's masker:"
-        f" {recipe.masker_score}, {recipe.masker_layers} layers, {recipe.masker_hidden} channels, rate"
+        f" {recipe.masker_layers} layers, {recipe.masker_hidden} channels, rate"
         f" {recipe.masker_learning_rate:g}"
     )
 
@@ -216,6 +217,8 @@ def cost(options: Sequence[str] = ()) -> None:
     parser.add_argument("--device", default="local")
     parser.add_argument("--processes", type=int, default=3)
     parser.add_argument("--datasets", default="cora,mnist-superpixels")
+    parser.add_argument("--model", default="gcn")
+    parser.add_argument("--hidden", type=int, default=0, help="0: as published")
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--state", type=Path, default=Path(".hwloop") / "benchmark-graphs-cost")
     asked = parser.parse_args(options)
@@ -224,20 +227,25 @@ def cost(options: Sequence[str] = ()) -> None:
     for name in asked.datasets.split(","):
         folder = asked.data / ("mnist" if "mnist" in name else "planetoid")
         data = open_graphs(name, folder, asked.state, display, SuperpixelConfig(64, 64, 64))
-        with TrialStore(asked.state / f"trials-{asked.device}-{name}.ndjson") as store:
-            session = f"graphs-cost-{name}"
+        network = usual_network(data, asked.model, asked.hidden or None)
+        about = f"{asked.device}-{name}-{network.kind}-{network.hidden}"
+        with TrialStore(asked.state / f"trials-{about}.ndjson") as store:
+            session = f"graphs-cost-{about}"
             plan = CampaignPlan(processes=asked.processes)
             bench = Bench(Inventory.find().get(asked.device), session, store, plan, display)
             identity = bench.identify(asked.state / f"device-{asked.device}.json")
             runtime = get_runtime("torch").for_device(identity.facts)
-            measured = measure_deployed(_variants(data), runtime, bench, f"pruned networks on {name}")
-        print(f"{name} on {identity.cpu}, torch, 1 thread, {asked.processes} processes")
+            measured = measure_deployed(_variants(data, network), runtime, bench, f"pruned networks on {name}")
+        print(
+            f"{name}, {network.kind} of {network.hidden} channels, on {identity.cpu}, torch, 1 thread,"
+            f" {asked.processes} processes"
+        )
         _print_costs(measured)
 
 
-def _variants(data: GraphSet) -> dict[str, Deployed]:
+def _variants(data: GraphSet, config: NetworkConfig) -> dict[str, Deployed]:
     torch.manual_seed(0)
-    network = build_network(usual_network(data, "gcn"))
+    network = build_network(config)
     graph = deployed_graph(data)
 
     def cut(edges: float, weights: float) -> Deployed:
@@ -251,7 +259,7 @@ def _variants(data: GraphSet) -> dict[str, Deployed]:
     for share in (0.4880, 0.9141, 0.9885):
         found[f"weights -{share:.2%}"] = cut(0, share)
     found["edges -43.12%, weights -91.41%"] = cut(0.4312, 0.9141)
-    for part in (2, 4):
+    for part in () if config.kind == "gat" else (2, 4):
         narrow = slim(network, network.config.hidden // part)
         found[f"width 1/{part}"] = Deployed(narrow, whole(narrow), graph)
     return found

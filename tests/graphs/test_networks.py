@@ -16,7 +16,7 @@ from hwloop.graphs import Deployed, Graph, GraphSet, NetworkConfig, SparseRows, 
 from hwloop.graphs.deployment import artifact_of
 from hwloop.graphs.graph import take, union
 from hwloop.graphs.masks import cut_weights, whole
-from hwloop.graphs.messages import drop, likeness, plain_edges, propagate
+from hwloop.graphs.messages import drop, plain_edges, propagate
 from hwloop.graphs.reach import reach_of
 from hwloop.runtimes import OnnxRuntime, TorchRuntime
 from hwloop_agent.runtimes import RUNTIMES
@@ -95,14 +95,6 @@ def test_gradients_are_those_of_a_matrix(graph: Graph) -> None:
     matrix = torch.zeros(20, 20).index_put((graph.targets, graph.sources), scores)
     sums = (propagate(values, plain_edges(graph, scores)), matrix @ values)
     ours, theirs = (torch.autograd.grad(one.square().sum(), [values, scores]) for one in sums)
-    torch.testing.assert_close(ours, theirs)
-
-
-def test_likeness_is_an_inner_product_with_its_gradient(graph: Graph) -> None:
-    values = torch.randn(20, 7, requires_grad=True)
-    products = (likeness(values, graph), (values[graph.sources] * values[graph.targets]).sum(1))
-    torch.testing.assert_close(*products)
-    ours, theirs = (torch.autograd.grad(one.square().sum(), values) for one in products)
     torch.testing.assert_close(ours, theirs)
 
 

@@ -22,7 +22,6 @@ from hwloop.graphs import (
     prune,
     usual_network,
 )
-from hwloop.graphs.masker import SCORES
 from hwloop.graphs.methods import METHODS, new_masker, score_edges
 from hwloop.progress import Silent
 from tests.graphs.made import config, random_graph
@@ -68,9 +67,8 @@ def test_graphs_of_all_splits_are_pruned(method: str, many_graphs: GraphSet, tmp
     assert (left.masker is not None) == (method == "icpg")
 
 
-@pytest.mark.parametrize("score", SCORES)
-def test_the_masker_scores_graphs_that_it_has_never_seen(score: Any, many_graphs: GraphSet, tmp_path: Path) -> None:
-    one = replace(plan(many_graphs, 1), recipe=replace(RECIPE, masker_score=score))
+def test_the_masker_scores_graphs_that_it_has_never_seen(many_graphs: GraphSet, tmp_path: Path) -> None:
+    one = plan(many_graphs, 1)
     run(many_graphs, "icpg", one, tmp_path)
     with RunFolder(tmp_path, one.settings(many_graphs, get_method("icpg", many_graphs))) as folder:
         state = folder.checkpoint(1).masker
@@ -88,8 +86,7 @@ def test_the_masker_scores_graphs_that_it_has_never_seen(score: Any, many_graphs
 
 def test_edges_are_ranked_where_their_scores_are_all_zero(one_graph: GraphSet) -> None:
     """A masker that shuts every edge scores 0 to the last digit; ties would cut the edges of the first nodes."""
-    masker = new_masker(one_graph.features, replace(RECIPE, masker_score="concat"), 0).eval()
-    assert masker.reader is not None
+    masker = new_masker(one_graph.features, RECIPE, 0).eval()
     with torch.no_grad():
         masker.reader.bias.fill_(-200)
         assert not masker(one_graph.graphs[0]).any()
