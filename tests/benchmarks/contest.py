@@ -260,7 +260,7 @@ def _print(contest: Contest, runs: Mapping[str, Mapping[int, Run]], seeds: Seque
     references = np.array([run.reference for found in runs.values() for run in found.values()])
     low, high = references.min(axis=0), references.max(axis=0)
     reference = ", ".join(
-        f"{name} {a:.4g}" if a == b else f"{name} {a:.4g} to {b:.4g}"
+        f"{name} {a:.4g}" if np.isclose(a, b) else f"{name} {a:.4g} to {b:.4g}"
         for name, a, b in zip(contest.objectives, low, high, strict=True)
     )
     print(
