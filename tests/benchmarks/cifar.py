@@ -1,0 +1,54 @@
+"""CIFAR-10 as JPEG, and the networks that were adapted to it; held out is what these never saw."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from hwloop.datasets import DataConfig, ImageData, ImageSet
+from hwloop.datasets.images import RawImages
+from hwloop.datasets.readers import read_parquet
+from hwloop.models import build_model, load_weights
+from hwloop.progress import Silent
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+SHAPE = (3, 32, 32)
+
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_ROWS, _HELD_OUT = 50000, 5000  # of the training images; which ones are held out is said by the data's note
+
+
+def network(name: str, data: Path) -> nn.Module:
+    """Build a network with its adapted weights, in evaluation mode."""
+    module = build_model(name, num_classes=10, in_channels=3)
+    load_weights(module, data / "weights" / f"{name}-jpeg.pt")
+    return module.eval()
+
+
+def images(data: Path, count: int) -> ImageData:
+    """Read so many of the training images, the 5,000 held-out ones, and the 10,000 test images."""
+    order = torch.randperm(_ROWS, generator=torch.Generator().manual_seed(0)).numpy()
+    rows = np.concatenate([order[:_HELD_OUT], order[_HELD_OUT:][:count]])
+    files = [data / "cifar10" / f"cifar10-{part}.parquet" for part in ("train", "test")]
+    config = DataConfig("parquet", *files)
+    train = read_parquet(files[0], config, lambda _: rows, None, Silent())
+    test = read_parquet(files[1], config, lambda labels: np.arange(len(labels)), train.classes, Silent())
+    return ImageData(
+        name="CIFAR-10 as JPEG",
+        train=_normalised(train, slice(_HELD_OUT, None)),
+        validation=_normalised(train, slice(0, _HELD_OUT)),
+        test=_normalised(test, slice(None)),
+        classes=train.classes,
+        mean=_MEAN,
+        std=_STD,
+        fingerprint=f"{len(rows) - _HELD_OUT} training images",
+    )
+
+
+def _normalised(raw: RawImages, rows: slice) -> ImageSet:
+    mean, std = (np.array(values, np.float32)[:, None, None] for values in (_MEAN, _STD))
+    scaled = (raw.images[rows].astype(np.float32) / np.float32(raw.scale) - mean) / std
+    return ImageSet(scaled, raw.labels[rows])
