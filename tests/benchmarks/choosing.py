@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hwloop.measurement import Measurement
-from hwloop.predictors import Prediction
 from hwloop.pruning import Candidate
 from hwloop.search import Evaluated
 
-Predict = Callable[[Sequence[Candidate]], Prediction]
+Predict = Callable[[Sequence[Candidate]], NDArray[np.float64]]
+"""Latencies in ms."""
+
 Measure = Callable[[Collection[Candidate]], Mapping[Candidate, Measurement]]
 Refit = Callable[[Mapping[Candidate, Measurement]], Predict]
 
@@ -39,7 +43,7 @@ class Choice:
         left = [one for one in self.front if one.candidate not in known]
         if not left:
             return None
-        predicted = predict([one.candidate for one in left]).latency_ms
+        predicted = predict([one.candidate for one in left])
         meeting = [one for one, latency in zip(left, predicted, strict=True) if latency <= self.target_ms]
         return min(meeting, key=lambda one: one.values[0], default=None)
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -294,7 +294,11 @@ class Contest:
             return RIVALS[method](scene, journal).result
 
     def choose(self, found: Mapping[str, SearchResult], campaign: SpaceCampaign) -> Mapping[float, list[Choice]]:
-        """What each method offers at each speed-up."""
+        """What each method offers at each speed-up.
+
+        What is predicted is how much faster than the base a network is: the machine has another pace than it had in the
+        campaign.
+        """
         given, space = self.pupil.given, campaign.moves.space
         base_ms = timed(campaign, [space.base], FINAL_PROCESSES)[space.base].latency_ms
         choices = {
@@ -307,7 +311,9 @@ class Contest:
                 MeasuredNetwork(space.text(one), m.latency_ms, m.peak_bytes, m.status, drawn=False)
                 for one, m in measured.items()
             ]
-            return partial(predicted, self.predictor(campaign, more), space)
+            predictor = self.predictor(campaign, more)
+            pace = base_ms / predicted(predictor, space, [space.base]).latency_ms[0]
+            return lambda candidates: pace * predicted(predictor, space, candidates).latency_ms
 
         settle_choices(
             [choice for of_target in choices.values() for choice in of_target],

@@ -13,9 +13,9 @@ the clock and want a machine on which nothing else runs; the other parts do not.
 - adapt: the weights that all candidates share, once per model; with them the judge estimates errors.
 - search: each method with the same objectives. NetAdapt judges by its own short-term fine-tunes, the others by the
   shared weights; `hamp-widths` removes no blocks; NSGA-II and EMO-DIR can be asked for (`nsga2`, `emo-dir`).
-- choose: one rule for all. Of a method's front, the networks that the predictor says meet the target (base / speed-up)
-  are measured in the order of their estimated errors, until one meets it; at most `--tries` of them. Then the base and
-  all that were chosen are measured again together, the processes of all interleaved.
+- choose: one rule for all. Of a method's front, the networks that are predicted to be so much faster than the base are
+  measured in the order of their estimated errors, until one is; at most `--tries` of them. Then the base and all that
+  were chosen are measured again together, the processes of all interleaved.
 - tune: the same fine-tune for all, from the base's weights, judged on the 10,000 test images.
 """
 
