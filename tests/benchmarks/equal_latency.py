@@ -51,6 +51,11 @@ LATENCY = 1
 
 MB = 1e6
 
+RULE = (
+    "rule: of a front's networks that are predicted to be fast enough, in the order of their estimated errors the first"
+    " that is measured to be; then the same fine-tune for all, from the base's weights"
+)
+
 
 def main(arguments: Sequence[str] = ()) -> None:
     """Carry out the parts that are asked for, and print what they found."""
@@ -63,7 +68,7 @@ def main(arguments: Sequence[str] = ()) -> None:
         contest = Contest.open(pupil, stack)
         if "measure" in parts:
             contest.measure()
-        if "adapt" in parts:
+        if parts & {"adapt", "choose", "tune"}:
             _print_adaptation(pupil)
         if not parts & {"search", "choose", "tune"}:
             return
@@ -81,7 +86,8 @@ def main(arguments: Sequence[str] = ()) -> None:
         tried = [one.candidate for every in choices.values() for choice in every for one in choice.tried]
         _print_predictions(contest, campaign, timed(campaign, tried, TRY_PROCESSES), elites, measured)
         tuned = _tuned(pupil, taken, given.seeds) if "tune" in parts else {}
-        base = 1 - pupil.errors(pupil.plan.apply(pupil.space.base)) / 10000
+        base = 1 - pupil.errors(pupil.plan.apply(pupil.space.base)) / len(pupil.data.test)
+        console.print(RULE)
         for speed_up, every in choices.items():
             console.print(_table(contest, campaign, speed_up, every, found, measured, tuned, base))
             for choice in every:
@@ -147,7 +153,8 @@ def _table(
         cost = _cost(found[choice.method])
         if choice.taken is None:
             fastest = min(one.values[LATENCY] for one in found[choice.method].front)
-            table.add_row(choice.method, f"not reached: its fastest is predicted {fastest:.3f} ms", *[""] * 5, cost)
+            reason = f"fastest: {fastest:.3f}" if not choice.tried else "none in time"
+            table.add_row(choice.method, "not reached", "", reason, *[""] * 3, cost, str(len(choice.tried)))
             continue
         candidate, foretold = choice.taken.candidate, predicted(predictor, space, [choice.taken.candidate])
         one = measured[candidate]
