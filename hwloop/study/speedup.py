@@ -81,13 +81,22 @@ class Stopwatch:
             f"base and {len(subjects) - 1} candidate",
             processes,
         )
-        base, pruned = (_usable(found[name]) for name in subjects)
-        ratio = judge(_numbers(base), _numbers(pruned), None)
-        interval = Interval(1 / ratio.interval.high, 1 / ratio.interval.low)
-        return SpeedUp(1 / ratio.value, interval, ratio.verdict, base.latency_ms, pruned.latency_ms)
+        base, pruned = (found[name] for name in subjects)
+        return compared(base, pruned)
 
     def _artifact(self, module: nn.Module, name: str) -> Artifact:
         return self.runtime.onnx(export_onnx(module.eval(), self.input_shape, fold=True), name)
+
+
+def compared(base: Measurement, pruned: Measurement) -> SpeedUp:
+    """The speed-up that two measurements of one campaign show.
+
+    Raises:
+        DeviceError: One of them gave no number.
+    """
+    ratio = judge(_numbers(_usable(base)), _numbers(_usable(pruned)), None)
+    interval = Interval(1 / ratio.interval.high, 1 / ratio.interval.low)
+    return SpeedUp(1 / ratio.value, interval, ratio.verdict, base.latency_ms, pruned.latency_ms)
 
 
 def fast_enough(

@@ -16,6 +16,7 @@ from tests.benchmarks import (
     boards,
     cost,
     criteria,
+    equal_latency,
     ga_pruning,
     graphs,
     judge,
@@ -47,6 +48,7 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
     "boards": boards.main,
     "cost": cost.main,
     "criteria": criteria.main,
+    "equal-latency": equal_latency.main,
     "ga-pruning": ga_pruning.main,
     "judge": judge.main,
     "graphs": graphs.main,
@@ -77,6 +79,7 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
 LONG = (
     "boards",
     "criteria",
+    "equal-latency",
     "ga-pruning",
     "graphs",
     "graphs-superpixels",
