@@ -91,6 +91,6 @@ EMPHASES: Mapping[str, GaSettings] = {
     "sparsity": GaSettings(
         error=3.0, computation=0.0, parameters=1.0, granularity="unstructured", rounds=4, tolerance=0.0015
     ),
-    "computation": GaSettings(error=2.0, computation=1.0, parameters=0.05, granularity="coarse", epochs=5),
+    "computation": GaSettings(error=2.0, computation=1.0, parameters=0.05, granularity="coarse", rounds=10, epochs=5),
 }
 """The paper's two runs."""
