@@ -42,7 +42,7 @@ class GaSettings:
     granularity: Literal["unstructured", "coarse"]
     population: int = 12
     generations: int = 8
-    rounds: int = 5
+    rounds: int = 10
     images: int = 1500
     epochs: int = 2
     learning_rate: float = 0.05
@@ -88,9 +88,7 @@ class GaSettings:
 
 
 EMPHASES: Mapping[str, GaSettings] = {
-    "sparsity": GaSettings(
-        error=3.0, computation=0.0, parameters=1.0, granularity="unstructured", rounds=4, tolerance=0.0015
-    ),
+    "sparsity": GaSettings(error=3.0, computation=0.0, parameters=1.0, granularity="unstructured", tolerance=0.0015),
     "computation": GaSettings(error=2.0, computation=1.0, parameters=0.05, granularity="coarse", epochs=5),
 }
 """The paper's two runs."""
