@@ -75,6 +75,7 @@ MEMORY: Mapping[str, Check] = {
     "peak_bytes": _maybe(_is_count),
     "model_bytes": _maybe(lambda value: isinstance(value, int)),
 }
+ENERGY: Mapping[str, Check] = {"joules_per_run": _maybe(_is_amount)}
 CONDITIONS: Mapping[str, Check] = {
     "pace_ns": _is_positive,
     "canary_ratio": _is_positive,
@@ -145,6 +146,8 @@ def check_record(found: Any) -> Json:
         if not latency["low_ns"] <= latency["median_ns"] <= latency["high_ns"]:
             raise ProtocolError("the agent's record.latency has a median outside its own interval")
         need(record.get("memory"), MEMORY, "record.memory")
+        if record.get("energy") is not None:
+            need(record["energy"], ENERGY, "record.energy")
         need(record.get("conditions"), CONDITIONS, "record.conditions")
     elif record.get("conditions") is not None:
         need(record["conditions"], CONDITIONS, "record.conditions")

@@ -160,6 +160,12 @@ TABLE: dict[str, tuple[Answer, Ask, type[DeviceError], str]] = {
     "no interval": (part("latency", low_ns="absent"), run_trial, ProtocolError, "latency lacks low_ns"),
     "samples that are text": (part("latency", samples_ns=["1"]), run_trial, ProtocolError, "no usable samples_ns"),
     "memory that is a list": (result(memory=[]), run_trial, ProtocolError, "memory is not an object"),
+    "joules that are an object": (
+        result(energy={"joules_per_run": {}}),
+        run_trial,
+        ProtocolError,
+        "no usable joules_per_run",
+    ),
     "a peak with a fraction": (part("memory", peak_bytes=1.5), run_trial, ProtocolError, "no usable peak_bytes"),
     "a pace that is text": (part("conditions", pace_ns="1"), run_trial, ProtocolError, "no usable pace_ns"),
     "CPUs that are text": (part("conditions", affinity="01"), run_trial, ProtocolError, "no usable affinity"),

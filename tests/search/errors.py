@@ -24,14 +24,22 @@ def strikes_first(marks: Path, candidate: Candidate) -> bool:
 
 @dataclass(frozen=True)
 class Told:
-    """Writes down, durably, who was evaluated."""
+    """Writes down, durably, who was evaluated; answers when so many processes have begun to evaluate."""
 
     path: Path
+    processes: int = 1
 
     def __call__(self, candidate: Candidate) -> float:
         with self.path.open("a") as stream:
             stream.write(f"{candidate.widths} {os.getpid()}\n")
+        deadline = time.monotonic() + 60
+        while len(self.pids()) < self.processes and time.monotonic() < deadline:
+            time.sleep(0.02)
         return error_of(candidate)
+
+    def pids(self) -> set[str]:
+        """Of the processes that have evaluated."""
+        return {line.rsplit(" ", 1)[1] for line in self.path.read_text().splitlines()}
 
 
 @dataclass(frozen=True)
