@@ -125,7 +125,8 @@ def _result(emphasis: str, rounds: int | None, seed: int, base: nn.Module, data:
                 keep=WeightFolder(own),
                 progress=_Lines(),
             )
-            if REACHED[emphasis](result.census):
+            gave_up = len(result.rounds) < until
+            if REACHED[emphasis](result.census) or gave_up:
                 break
         return result
     finally:
