@@ -95,6 +95,7 @@ def _weighted_sum(
     """(rows, channels): for each row of a compressed matrix the weighted sum of the rows of `values` that it names."""
     if back is None:
         return functional.embedding_bag(columns, values, offsets, mode="sum", per_sample_weights=weights)
+    # torch leaves Function.apply untyped
     found: Tensor = _WeightedSum.apply(values, weights, columns, offsets, back)  # type: ignore[no-untyped-call]
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from hwloop.datasets.readers import read_parquet
 from hwloop.models import build_model, load_weights
 from hwloop.models.resnet import PadShortcut
 from hwloop.progress import Silent
+from hwloop.training import FitConfig
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 SHAPE = (3, 32, 32)
@@ -27,6 +29,20 @@ def network(name: str, data: Path) -> nn.Module:
     module = build_model(name, num_classes=10, in_channels=3)
     load_weights(module, data / "weights" / f"{name}-jpeg.pt")
     return module.eval()
+
+
+def finetune(given: argparse.Namespace, seed: int) -> FitConfig:
+    """Return the fine-tune that every network gets: `epochs`, `rate` and `distillation` are options."""
+    return FitConfig(
+        given.epochs,
+        given.rate,
+        augment=True,
+        flip=True,
+        seed=seed,
+        threads=1,
+        distillation=given.distillation,
+        device="cpu",
+    )
 
 
 def images(data: Path, count: int) -> ImageData:

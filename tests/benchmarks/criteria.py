@@ -58,7 +58,7 @@ from hwloop.pruning import (
 from hwloop.pruning.criteria import CLAD, Criterion
 from hwloop.pruning.ladder import first_rung
 from hwloop.study.speedup import rungs_of
-from hwloop.training import FitConfig, fit
+from hwloop.training import fit
 from tests.benchmarks import cifar
 
 CURVE_IMAGES = 1000
@@ -160,16 +160,7 @@ class Laboratory:
         given = self.given
         if not given.epochs:
             return None, []
-        config = FitConfig(
-            given.epochs,
-            given.rate,
-            augment=True,
-            flip=True,
-            seed=seed,
-            threads=1,
-            distillation=given.distillation,
-            device="cpu",
-        )
+        config = cifar.finetune(given, seed)
         pairs = foldable_pairs(self.module, cifar.SHAPE)
         curve = Curve(network, self.watched, pairs, given.epochs)
         train = _some(self.data.train, given.finetune_images, seed)

@@ -56,7 +56,7 @@ from hwloop.tables import LatencyTable
 from hwloop.training import FitConfig, fit
 from hwloop_agent.journal import Journal
 from tests.benchmarks.choosing import Choice, Predict, settle_choices
-from tests.benchmarks.cifar import SHAPE, images, network
+from tests.benchmarks.cifar import SHAPE, finetune, images, network
 
 OBJECTIVES = ("error", "latency_ms", "peak_memory_mb")
 TRY_PROCESSES, FINAL_PROCESSES = 2, 6
@@ -168,17 +168,7 @@ class Pupil:
 
     def recipe(self, seed: int) -> FitConfig:
         """The fine-tune of every network."""
-        given = self.given
-        return FitConfig(
-            given.epochs,
-            given.rate,
-            augment=True,
-            flip=True,
-            seed=seed,
-            threads=1,
-            distillation=given.distillation,
-            device="cpu",
-        )
+        return finetune(self.given, seed)
 
     @cached_property
     def _test(self) -> HeldOut:
