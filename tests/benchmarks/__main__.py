@@ -104,6 +104,8 @@ def main() -> None:
     words = sys.argv[1:]
     first = next((place for place, word in enumerate(words) if word.startswith("-")), len(words))
     wanted, options = words[:first], words[first:]
+    if options and not wanted:
+        sys.exit(f"options are a benchmark's: name it before them; known are {', '.join(BENCHMARKS)}")
     unknown = [name for name in wanted if name not in BENCHMARKS]
     if unknown:
         sys.exit(f"no benchmark {unknown[0]!r}; known are {', '.join(BENCHMARKS)}")

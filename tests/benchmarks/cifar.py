@@ -24,10 +24,10 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _ROWS, _HELD_OUT = 50000, 5000  # of the training images; which ones are held out is said by the data's note
 
 
-def network(name: str, data: Path) -> nn.Module:
-    """Build a network with its adapted weights, in evaluation mode."""
+def network(name: str, data: Path, weights: Path | None = None) -> nn.Module:
+    """Build a network with its adapted weights, or others, in evaluation mode."""
     module = build_model(name, num_classes=10, in_channels=3)
-    load_weights(module, data / "weights" / f"{name}-jpeg.pt")
+    load_weights(module, weights or data / "weights" / f"{name}-jpeg.pt")
     return module.eval()
 
 

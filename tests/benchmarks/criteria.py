@@ -1,9 +1,10 @@
 """Criteria on CIFAR-10: which order of channels loses least, and what does it cost to find?
 
-python -m tests.benchmarks criteria [--data DIR] [--network resnet20] [--criteria l1,clad,…] [--seeds 3]
-                                    [--shares 75,50 | --candidates FILE,…] [--macs 0.47] [--images 512]
-                                    [--epochs 1] [--finetune-images 4000] [--rate 0.02] [--distillation 0]
-                                    [--judge test] [--judge-images 10000] [--journal FILE] [--learning]
+python -m tests.benchmarks criteria [--data DIR] [--network resnet20] [--weights FILE]
+                                    [--criteria l1,clad,…] [--seeds 3] [--shares 75,50 | --candidates FILE,…]
+                                    [--macs 0.47] [--images 512] [--epochs 1] [--finetune-images 4000]
+                                    [--rate 0.02] [--distillation 0] [--judge test] [--judge-images 10000]
+                                    [--journal FILE] [--learning]
 
 Every criterion is tried in the same networks, so that they differ in nothing but the channels that stay: a share of
 all widths (in per cent), what `hwloop prune --speed-up 2x … --json` found to be so fast and printed into a file, or the
@@ -137,8 +138,9 @@ class Laboratory:
     def settings(self) -> str:
         """What all trials have in common, as text."""
         given = self.given
+        of = f" of {given.weights.name}" if given.weights else ""
         return (
-            f"{given.network}; criteria look at {given.images} training images; {given.epochs} epochs of"
+            f"{given.network}{of}; criteria look at {given.images} training images; {given.epochs} epochs of"
             f" {given.finetune_images} images, rate {given.rate:g}, distillation {given.distillation:g}; judged on"
             f" {len(self.judged)} {given.judge} images in {self.judged.conditions['judge_dtype']}"
         )
@@ -175,7 +177,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     torch.set_num_threads(1)
     console = Console(width=170)
     data = cifar.images(given.data, max(given.finetune_images, given.images, 1000))
-    module = cifar.network(given.network, given.data)
+    module = cifar.network(given.network, given.data, given.weights)
     space = pruning_space(module, cifar.SHAPE)
     images = data.test if given.judge == "test" else data.validation
     judged, watched = (HeldOut(images, limit=limit) for limit in (given.judge_images, CURVE_IMAGES))
@@ -362,7 +364,8 @@ def _some(images: ImageSet, count: int, seed: int) -> ImageSet:
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks criteria", description=__doc__)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("HWLOOP_SHARED_DATA", cifar.SHARED)))
-    parser.add_argument("--network", default="resnet20", help="resnet20 or resnet56")
+    parser.add_argument("--network", default="resnet20", help="resnet20 or resnet56, or of --weights")
+    parser.add_argument("--weights", type=Path, help="that `hwloop train` wrote; else those of the data folder")
     parser.add_argument("--criteria", default=",".join(list_criteria()))
     parser.add_argument("--shares", default="", help="of all widths, in per cent; 75,50 where nothing else is given")
     parser.add_argument("--candidates", default="", help="files that `hwloop prune --json` printed")

@@ -49,24 +49,24 @@ def evaluations(count: int, rounds: int, images: int) -> None:
     rng = np.random.default_rng(0)
     pixels = rng.standard_normal((images + 512, *SHAPE), dtype=np.float32)
     labels = rng.integers(0, 10, images + 512)
-    judge = ErrorEstimator(
-        RECALIBRATED,
-        plan_surgery(module, space),
-        Recalibration(ImageSet(pixels[:512], labels[:512])),
-        HeldOut(ImageSet(pixels[512:], labels[512:])),
-        threads=1,
-    )
+    plan = plan_surgery(module, space)
+    recalibration, held_out = ImageSet(pixels[:512], labels[:512]), ImageSet(pixels[512:], labels[512:])
+
+    def judge() -> ErrorEstimator:
+        """A new one, that knows no candidate: else the first in line would have done the others' work."""
+        return ErrorEstimator(RECALIBRATED, plan, Recalibration(recalibration), HeldOut(held_out), threads=1)
+
     batches = [_candidates(space, count, rng) for _ in range(rounds + 1)]
     print(
-        f"evaluation: resnet20, {images} images, judged in {judge.conditions['judge_dtype']}, {rounds} rounds of"
+        f"evaluation: resnet20, {images} images, judged in {judge().conditions['judge_dtype']}, {rounds} rounds of"
         f" {count} candidates, {available_cpus()} CPUs may be used, load {os.getloadavg()[0]:.1f}"
     )
     found = {}
     for name, opened in (
-        ("in this process", _here(judge)),
-        ("1 local worker", _local(judge, 1)),
-        ("2 local workers", _local(judge, 2)),
-        ("dask cluster of 2", _cluster(judge)),
+        ("in this process", _here(judge())),
+        ("1 local worker", _local(judge(), 1)),
+        ("2 local workers", _local(judge(), 2)),
+        ("dask cluster of 2", _cluster(judge())),
     ):
         if name.startswith("dask") and find_spec("distributed") is None:
             print(f"  {name:18} dask is not installed")
