@@ -13,7 +13,7 @@ from hwloop.measurement import Bench, TrialStore
 from hwloop.progress import Progress
 from hwloop.runtimes import get_runtime
 from hwloop.study.config import GraphsSection, StudyConfig, error_at
-from hwloop.study.device import plan_of
+from hwloop.study.device import check_sensors, plan_of
 from hwloop.study.directory import StudyDirectory
 from hwloop.study.graph_search import SearchPlan, search_graphs
 
@@ -61,6 +61,7 @@ def run_graph_study(
         with TrialStore(study.path("trials.ndjson")) as store:
             bench = Bench(device, f"study-{config.fingerprint[:16]}", store, plan_of(config), progress)
             identity = bench.identify(study.path("device.json"))
+            check_sensors(config, identity)
             runtime = get_runtime(name).for_device(identity.facts)
             progress.say(f"measured on {identity.cpu}")
             return search_graphs(data, plan, wanted, root, runtime, bench, identity.cpu, progress), root

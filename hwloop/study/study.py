@@ -27,7 +27,7 @@ from hwloop.runtimes import Runtime, get_runtime
 from hwloop.search import Evaluated, SearchResult, get_objectives, list_algorithms, parse_constraints
 from hwloop.study.base import prepare_base
 from hwloop.study.config import StudyConfig, error_at, load_config
-from hwloop.study.device import plan_of
+from hwloop.study.device import check_sensors, plan_of
 from hwloop.study.directory import StudyDirectory
 from hwloop.study.finalists import (
     BASE,
@@ -95,6 +95,7 @@ def _run(
     runtime = get_runtime(config.measurement.runtime)
     bench = Bench(device, f"study-{config.fingerprint[:16]}", store, plan_of(config), progress)
     identity = bench.identify(study.path("device.json"))
+    check_sensors(config, identity)
     runtime = runtime.for_device(identity.facts)
 
     moves = find_moves(config, base, runtime.fusion, study, progress)
