@@ -144,7 +144,7 @@ def run_ga_pruning(
             fittest = evolve(part.anatomy, _genome(part.network), errors, weighed, rng)
             part.network.load_state_dict(dict(fittest.genome), strict=False)
             part = Living(part.whole(), anatomy, carrier, unpruned, shape)
-            _retrain(part.network, train, settings, int(rng.integers(2**31)))
+            _retrain(part.network, module, train, settings, int(rng.integers(2**31)))
             census = part.anatomy.census(_genome(part.network))
             error = 1 - accuracy(part.network, validation)
             accepted = error <= base_error + settings.tolerance + 1e-9
@@ -186,7 +186,7 @@ def _errors(module: nn.Module, images: ImageSet) -> Callable[[Genome], float]:
     return error
 
 
-def _retrain(module: nn.Module, train: ImageSet, settings: GaSettings, seed: int) -> None:
+def _retrain(module: nn.Module, unpruned: nn.Module, train: ImageSet, settings: GaSettings, seed: int) -> None:
     """Train what is not zero."""
     if not settings.epochs:
         return
@@ -195,10 +195,11 @@ def _retrain(module: nn.Module, train: ImageSet, settings: GaSettings, seed: int
         learning_rate=settings.learning_rate,
         batch_size=settings.batch_size,
         weight_decay=settings.weight_decay,
+        distillation=settings.distillation,
         seed=seed,
     )
     with _zeros_frozen(module):
-        fit(module, train, config=config)
+        fit(module, train, config=config, teacher=unpruned if config.taught else None)
 
 
 @contextmanager

@@ -27,6 +27,7 @@ class GaSettings:
         learning_rate: its peak.
         batch_size: images per step.
         weight_decay: L2 penalty.
+        distillation: weight of the unpruned network's answers against the labels' in the retraining, 0 to 1.
         tolerance: accuracy on the held-out images that may be lost against the unpruned network, as a share; a round
             that loses more is undone.
         patience: rounds in a row that are undone before the search gives up.
@@ -44,10 +45,11 @@ class GaSettings:
     generations: int = 8
     rounds: int = 10
     images: int = 1500
-    epochs: int = 2
-    learning_rate: float = 0.05
+    epochs: int = 5
+    learning_rate: float = 0.02
     batch_size: int = 128
     weight_decay: float = 5e-4
+    distillation: float = 0.5
     tolerance: float = 0.002
     patience: int = 4
     caution: float = 2.0
@@ -64,6 +66,7 @@ class GaSettings:
             ("generations", self.generations >= 1, "at least 1"),
             ("rounds", self.rounds >= 1, "at least 1"),
             ("images", self.images >= 1, "at least 1"),
+            ("distillation", 0 <= self.distillation <= 1, "0 to 1"),
             ("tolerance", 0 <= self.tolerance < 1, "a share of the images, from 0 to below 1"),
             ("patience", self.patience >= 1, "at least 1"),
             ("caution", self.caution >= 1, "at least 1"),
@@ -88,7 +91,7 @@ class GaSettings:
 
 
 EMPHASES: Mapping[str, GaSettings] = {
-    "sparsity": GaSettings(error=3.0, computation=0.0, parameters=1.0, granularity="unstructured", tolerance=0.0015),
-    "computation": GaSettings(error=2.0, computation=1.0, parameters=0.05, granularity="coarse", epochs=5),
+    "sparsity": GaSettings(error=3.0, computation=0.0, parameters=1.0, granularity="unstructured"),
+    "computation": GaSettings(error=2.0, computation=1.0, parameters=0.05, granularity="coarse"),
 }
 """The paper's two runs."""
