@@ -7,6 +7,7 @@
     │   ├── ConfigError            a key of study.toml (names the key and its line)
     │   ├── DataError              a data file or its labels
     │   ├── ModelError             a network that cannot be built, traced, sliced or exported
+    │   │   └── DivergedError      a training whose loss or weights are no numbers any more
     │   ├── CheckpointError        the saved state of a training: another one's, damaged, or not writable
     │   ├── StudyError             a study directory that cannot be used (another study's, in use, damaged)
     │   └── AccessError            a device that may not be entered: its host key is not the pinned one, or no key fits
@@ -43,6 +44,10 @@ class DataError(UserError):
 
 class ModelError(UserError):
     """A network cannot be built, traced, sliced or exported."""
+
+
+class DivergedError(ModelError):
+    """A training's loss or weights are not finite any more: its learning rate was too high for this network."""
 
 
 class CheckpointError(UserError):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hwloop.datasets import ImageSet
-from hwloop.errors import DataError, ModelError
+from hwloop.errors import DataError, DivergedError, ModelError
 from hwloop.progress import Progress, Silent
 from hwloop.training.augmentation import mixed_images, random_crop, random_flip
 from hwloop.training.checkpoint import Checkpoints, Position, restore, save
@@ -202,8 +202,8 @@ class _Run:
             raise self._diverged(position.step - 1, f"{broken} is not finite")
         save(checkpoints, self.module, self.optimizer, self.config, self.dtype_name, position)
 
-    def _diverged(self, step: int, reason: str) -> ModelError:
-        return ModelError(
+    def _diverged(self, step: int, reason: str) -> DivergedError:
+        return DivergedError(
             f"training diverged in epoch {step // self.steps_per_epoch + 1} ({reason}): lower learning_rate, "
             f"which is {self.config.learning_rate}"
         )

@@ -59,7 +59,11 @@ RULE = (
 
 def main(arguments: Sequence[str] = ()) -> None:
     """Carry out the parts that are asked for, and print what they found."""
-    given = _parse(arguments)
+    parser = options("equal-latency", methods=",".join(METHODS), parts=",".join(PARTS), runtime="litert")
+    parser.add_argument("--speed-ups", type=_numbers, default=(1.5, 2.0))
+    parser.add_argument("--tries", type=int, default=5, help="networks measured per method and target")
+    parser.add_argument("--elites", type=int, default=6, help="of each front, measured to test the predictor")
+    given = parser.parse_args(list(arguments))
     parts = set(given.parts)
     torch.set_num_threads(1)
     console = Console(width=170, highlight=False)
@@ -74,7 +78,7 @@ def main(arguments: Sequence[str] = ()) -> None:
             return
         found = {method: tournament.search(method) for method in given.methods}
         for method, result in found.items():
-            console.print(f"{method}: {_cost(result)}, {len(result.front)} networks on the front")
+            console.print(f"{method}: {cost_of(result)}, {len(result.front)} networks on the front")
         if not parts & {"choose", "tune"}:
             return
         campaign = tournament.campaign(tournament.bench("tries"))
@@ -85,7 +89,7 @@ def main(arguments: Sequence[str] = ()) -> None:
         elites = timed(judged, _elites(found.values(), choices, given.elites), TRY_PROCESSES)
         tried = [one.candidate for every in choices.values() for choice in every for one in choice.tried]
         _print_predictions(tournament, campaign, timed(campaign, tried, TRY_PROCESSES), elites, measured)
-        tuned = _tuned(pupil, taken, given.seeds) if "tune" in parts else {}
+        tuned = tune(pupil, taken, given.seeds) if "tune" in parts else {}
         base = 1 - pupil.errors(pupil.plan.apply(pupil.space.base)) / len(pupil.data.test)
         console.print(RULE)
         for speed_up, every in choices.items():
@@ -96,7 +100,7 @@ def main(arguments: Sequence[str] = ()) -> None:
         _print_front_cost(found, choices, console)
 
 
-def _tuned(pupil: Pupil, taken: Iterable[Candidate], seeds: int) -> Mapping[Candidate, list[Tuned]]:
+def tune(pupil: Pupil, taken: Iterable[Candidate], seeds: int) -> Mapping[Candidate, list[Tuned]]:
     """Every network once with each seed; the first seed of all before the second of any."""
     every: dict[Candidate, list[Tuned]] = {candidate: [] for candidate in taken}
     with Journal.open(pupil.folder / "tuned.ndjson") as journal:
@@ -150,7 +154,7 @@ def _table(
         table.add_column(name, overflow="fold")
     predictor = tournament.predictor(campaign)
     for choice in choices:
-        cost = _cost(found[choice.method])
+        cost = cost_of(found[choice.method])
         if choice.taken is None:
             fastest = min(one.values[LATENCY] for one in found[choice.method].front)
             reason = f"fastest: {fastest:.3f}" if not choice.tried else "none in time"
@@ -161,7 +165,7 @@ def _table(
         ratio = compared(unpruned, one)
         table.add_row(
             choice.method,
-            _accuracy(tuned.get(candidate, ())),
+            accuracy_of(tuned.get(candidate, ())),
             f"{1 - choice.taken.values[0]:.3f}",
             f"{foretold.latency_ms[0]:.3f} ({foretold.low_ms[0]:.3f}-{foretold.high_ms[0]:.3f})",
             f"{one.latency_ms:.3f} ({one.interval_ms.low:.3f}-{one.interval_ms.high:.3f})",
@@ -173,7 +177,7 @@ def _table(
     return table
 
 
-def _accuracy(tuned: Sequence[Tuned]) -> str:
+def accuracy_of(tuned: Sequence[Tuned]) -> str:
     """Mean and, in brackets, every seed."""
     shares = [100 * one.accuracy for one in tuned]
     if not shares:
@@ -181,7 +185,8 @@ def _accuracy(tuned: Sequence[Tuned]) -> str:
     return f"{statistics.fmean(shares):.2f} ({', '.join(f'{share:.2f}' for share in shares)})"
 
 
-def _cost(result: SearchResult) -> str:
+def cost_of(result: SearchResult) -> str:
+    """Evaluations and minutes of a search."""
     seconds = sum(one.seconds for one in result.evaluated)
     return f"{len(result.evaluated)} evaluations, {seconds / 60:.1f} min"
 
@@ -225,7 +230,7 @@ def _print_front_cost(
     runs = [_until(found["netadapt"].evaluated, latency) for latency in points]
     console.print(
         f"one search, whole set: hamp's front has {len(points)} networks between the base and {fastest:.3f} ms, for"
-        f" {_cost(found['hamp'])}; netadapt once per such network: {sum(len(run) for run in runs)} evaluations,"
+        f" {cost_of(found['hamp'])}; netadapt once per such network: {sum(len(run) for run in runs)} evaluations,"
         f" {sum(one.seconds for run in runs for one in run) / 60:.1f} min (each run is as long as its one long run was"
         " until that latency)"
     )
@@ -237,21 +242,23 @@ def _until(evaluated: Sequence[Evaluated], latency: float) -> Sequence[Evaluated
     return [one for one in evaluated if one.generation <= reached]
 
 
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    def words(text: str) -> tuple[str, ...]:
-        return tuple(text.split(","))
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(map(float, text.split(",")))
 
-    def numbers(text: str) -> tuple[float, ...]:
-        return tuple(map(float, text.split(",")))
 
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks equal-latency")
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
+
+
+def options(name: str, *, methods: str, parts: str, runtime: str) -> argparse.ArgumentParser:
+    """What can be said of a pupil and its tournament."""
+    parser = argparse.ArgumentParser(prog=f"python -m tests.benchmarks {name}")
     parser.add_argument("--folder", type=Path, required=True, help="everything is kept there")
     parser.add_argument("--data", type=Path, default=SHARED)
     parser.add_argument("--model", default="resnet20", help="of which adapted weights are there")
-    parser.add_argument("--runtime", default="litert")
-    parser.add_argument("--speed-ups", type=numbers, default=(1.5, 2.0))
-    parser.add_argument("--methods", type=words, default=METHODS)
-    parser.add_argument("--parts", type=words, default=PARTS)
+    parser.add_argument("--runtime", default=runtime)
+    parser.add_argument("--methods", type=_words, default=methods)
+    parser.add_argument("--parts", type=_words, default=parts)
     parser.add_argument("--images", type=int, default=15000, help="for every training")
     parser.add_argument("--judge-images", type=int, default=2000, help="held out, at most 5000")
     parser.add_argument("--adaptation-epochs", type=int, default=3)
@@ -259,8 +266,6 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--generations", type=int, default=15)
     parser.add_argument("--netadapt-step", type=float, default=0.04)
     parser.add_argument("--netadapt-batches", type=int, default=25, help="of each short-term fine-tune")
-    parser.add_argument("--tries", type=int, default=5, help="networks measured per method and target")
-    parser.add_argument("--elites", type=int, default=6, help="of each front, measured to test the predictor")
     parser.add_argument("--epochs", type=int, default=6, help="of the fine-tune")
     parser.add_argument("--tune-images", type=int, default=15000, help="for each of them, at most --images")
     parser.add_argument("--rate", type=float, default=0.05, help="the highest of its one-cycle schedule")
@@ -270,4 +275,4 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--networks", type=int, default=30)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--grain", type=int, default=8)
-    return parser.parse_args(list(arguments))
+    return parser

@@ -184,19 +184,26 @@ class Tournament:
         folder: of this runtime.
         device: this machine.
         stack: closes what is opened.
+        objectives: of all searches; with others than the usual, searches have folders of their own.
     """
 
     pupil: Pupil
     folder: Path
     device: Device
     stack: ExitStack
+    objectives: tuple[str, ...] = OBJECTIVES
 
     @classmethod
-    def open(cls, pupil: Pupil, stack: ExitStack) -> Tournament:
+    def open(cls, pupil: Pupil, stack: ExitStack, objectives: tuple[str, ...] = OBJECTIVES) -> Tournament:
         """Make the folder."""
         folder = pupil.folder / pupil.given.runtime
         folder.mkdir(exist_ok=True)
-        return cls(pupil, folder, Inventory.find().get("local"), stack)
+        return cls(pupil, folder, Inventory.find().get("local"), stack, objectives)
+
+    def own(self, method: str) -> Path:
+        """The folder of a method's search."""
+        within = () if self.objectives == OBJECTIVES else ("-".join(self.objectives),)
+        return self.folder.joinpath(*within, method)
 
     def bench(self, name: str) -> Bench:
         """This machine with a journal of its own."""
@@ -229,9 +236,9 @@ class Tournament:
 
     def search(self, method: str) -> SearchResult:
         """Search with a method, or read what it found."""
-        pupil, own = self.pupil, self.folder / method
-        own.mkdir(exist_ok=True)
-        campaign = self.campaign(self.bench(f"{method}/trials"))
+        pupil, own = self.pupil, self.own(method)
+        own.mkdir(parents=True, exist_ok=True)
+        campaign = self.campaign(self.bench(str(own.relative_to(self.folder) / "trials")))
         with Journal.open(own / "search.ndjson") as journal:
             if method in RIVALS:
                 return self._rival(method, campaign, journal)
@@ -240,7 +247,7 @@ class Tournament:
                 space.without_blocks() if method == "hamp-widths" else space,
                 OneByOne(ErrorOf(pupil.judge)),
                 self.predictor(campaign),
-                OBJECTIVES,
+                self.objectives,
                 algorithm=method.removesuffix("-widths"),
                 population=pupil.given.population,
                 generations=pupil.given.generations,
@@ -257,20 +264,16 @@ class Tournament:
             {
                 "model": {"name": given.model},
                 "search": {
-                    "objectives": list(OBJECTIVES),
+                    "objectives": list(self.objectives),
                     "population": given.population,
                     "generations": NETADAPT_ITERATIONS if method == "netadapt" else given.generations,
                 },
-                "netadapt": {
-                    "budget": 0.97 / max(given.speed_ups),
-                    "step": given.netadapt_step,
-                    "steps": given.netadapt_batches,
-                },
                 "finetune": {"batch_size": 128, "augment": True, "flip": True},
             }
+            | ({"netadapt": self._netadapt()} if method == "netadapt" else {})
         )
         base = Base(self.pupil.plan.module, self.pupil.data, SHAPE, math.nan, math.nan)
-        with StudyDirectory(self.folder / method / "study", config, "") as study:
+        with StudyDirectory(self.own(method) / "study", config, "") as study:
             scene = Scene(
                 config,
                 base,
@@ -282,6 +285,15 @@ class Tournament:
                 Display(self.pupil.console),
             )
             return RIVALS[method](scene, journal).result
+
+    def _netadapt(self) -> dict[str, float]:
+        """Its settings: a little below the fastest target."""
+        given = self.pupil.given
+        return {
+            "budget": 0.97 / max(given.speed_ups),
+            "step": given.netadapt_step,
+            "steps": given.netadapt_batches,
+        }
 
     def choose(self, found: Mapping[str, SearchResult], campaign: SpaceCampaign) -> Mapping[float, list[Choice]]:
         """What each method offers at each speed-up.

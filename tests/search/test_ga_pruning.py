@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from hwloop.datasets import DataConfig, ImageData, load_images
-from hwloop.errors import ConfigError, ModelError, StudyError
+from hwloop.errors import ConfigError, DivergedError, ModelError, StudyError
 from hwloop.models import build_model
 from hwloop.progress import Silent
 from hwloop.pruning import Carrier
@@ -247,3 +247,27 @@ def test_what_cannot_be_followed_is_refused() -> None:
         Anatomy(build_model("mobilenet_v2", num_classes=10, in_channels=3, image_size=32), (3, 32, 32))
     with pytest.raises(ConfigError, match="population is 1: it must be at least 2"):
         replace(EMPHASES["sparsity"], population=1)
+
+
+class Told(Silent):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def test_a_retraining_that_diverges_is_done_again_at_half_the_rate(trained: Any, toy: Any) -> None:
+    module, data = trained
+
+    def run(rate: float, told: Told) -> GaResult:
+        return run_ga_pruning(
+            module, data.train, data.validation, replace(SMALL, rounds=1, learning_rate=rate),
+            seed=5, journal=toy.MemoryJournal(), keep=Folder(), progress=told,
+        )  # fmt: skip
+
+    told = Told()
+    assert run(0.1, told).rounds[0].error < 0.5  # it was trained in the end
+    assert [line for line in told.lines if "which is 0.1; again at half of it" in line]
+    with pytest.raises(DivergedError, match="lower learning_rate, which is 1000"):
+        run(8000.0, Told())

@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from hwloop.datasets import ImageSet
-from hwloop.errors import StudyError
+from hwloop.errors import DivergedError, StudyError
 from hwloop.progress import Progress
 from hwloop.pruning import Carrier
 from hwloop.search.counting import ErrorCounter
@@ -28,6 +28,9 @@ from hwloop.training import FitConfig, accuracy, fit
 
 FORMAT = 2
 """Version of the records, and of all that decides what a round does."""
+
+MOST_HALVED = 3
+"""Times that the rate of a retraining is halved."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,7 @@ def run_ga_pruning(
             fittest = evolve(part.anatomy, _genome(part.network), errors, weighed, rng)
             part.network.load_state_dict(dict(fittest.genome), strict=False)
             part = Living(part.whole(), anatomy, carrier, unpruned, shape)
-            _retrain(part.network, module, train, settings, int(rng.integers(2**31)))
+            _retrain(part.network, module, train, settings, int(rng.integers(2**31)), progress)
             census = part.anatomy.census(_genome(part.network))
             error = 1 - accuracy(part.network, validation)
             accepted = error <= base_error + settings.tolerance + 1e-9
@@ -186,20 +189,35 @@ def _errors(module: nn.Module, images: ImageSet) -> Callable[[Genome], float]:
     return error
 
 
-def _retrain(module: nn.Module, unpruned: nn.Module, train: ImageSet, settings: GaSettings, seed: int) -> None:
-    """Train what is not zero."""
+def _retrain(
+    module: nn.Module, unpruned: nn.Module, train: ImageSet, settings: GaSettings, seed: int, progress: Progress
+) -> None:
+    """Train what is not zero; where that diverges, again at half the rate.
+
+    Raises:
+        DivergedError: at an eighth of the rate too.
+    """
     if not settings.epochs:
         return
-    config = FitConfig(
-        epochs=settings.epochs,
-        learning_rate=settings.learning_rate,
-        batch_size=settings.batch_size,
-        weight_decay=settings.weight_decay,
-        distillation=settings.distillation,
-        seed=seed,
-    )
-    with _zeros_frozen(module):
-        fit(module, train, config=config, teacher=unpruned if config.taught else None)
+    before = copy.deepcopy(module.state_dict())
+    for halved in range(MOST_HALVED + 1):
+        config = FitConfig(
+            epochs=settings.epochs,
+            learning_rate=settings.learning_rate / 2**halved,
+            batch_size=settings.batch_size,
+            weight_decay=settings.weight_decay,
+            distillation=settings.distillation,
+            seed=seed,
+        )
+        try:
+            with _zeros_frozen(module):
+                fit(module, train, config=config, teacher=unpruned if config.taught else None)
+            return
+        except DivergedError as error:
+            if halved == MOST_HALVED:
+                raise
+            progress.say(f"ga-pruning: {error}; again at half of it")
+            module.load_state_dict(before)
 
 
 @contextmanager

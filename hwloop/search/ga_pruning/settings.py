@@ -24,7 +24,7 @@ class GaSettings:
         rounds: of evolution and retraining.
         images: held-out images that genomes of one round are compared on.
         epochs: of each round's retraining.
-        learning_rate: its peak.
+        learning_rate: its peak; halved, up to three times, where a retraining diverges.
         batch_size: images per step.
         weight_decay: L2 penalty.
         distillation: weight of the unpruned network's answers against the labels' in the retraining, 0 to 1.
@@ -46,7 +46,7 @@ class GaSettings:
     rounds: int = 10
     images: int = 1500
     epochs: int = 5
-    learning_rate: float = 0.02
+    learning_rate: float = 0.05
     batch_size: int = 128
     weight_decay: float = 5e-4
     distillation: float = 0.5
@@ -66,6 +66,7 @@ class GaSettings:
             ("generations", self.generations >= 1, "at least 1"),
             ("rounds", self.rounds >= 1, "at least 1"),
             ("images", self.images >= 1, "at least 1"),
+            ("learning_rate", 0 < self.learning_rate < math.inf, "a positive number"),
             ("distillation", 0 <= self.distillation <= 1, "0 to 1"),
             ("tolerance", 0 <= self.tolerance < 1, "a share of the images, from 0 to below 1"),
             ("patience", self.patience >= 1, "at least 1"),
