@@ -100,6 +100,18 @@ FACTS: Mapping[str, Check] = {
     "model": _maybe(_is_text),
     "runtimes": lambda value: _is_object(value) and all(_is_object(found) for found in value.values()),
 }
+POWER: Mapping[str, Check] = {
+    "rails": _list_of(
+        lambda rail: (
+            _is_object(rail)
+            and _is_text(rail.get("label"))
+            and (rail.get("milliwatts") is None or _is_number(rail["milliwatts"]))
+        )
+    ),
+    "total_of": _list_of(_is_text),
+    "counters": _list_of(_is_text),
+    "reason": _maybe(_is_text),
+}
 VERIFIED: Mapping[str, Check] = {"ok": lambda value: isinstance(value, bool)}
 
 
@@ -183,4 +195,6 @@ def check_facts(found: Any) -> Json:
         ProtocolError: they cannot; the text names the field.
     """
     facts: Json = cleaned(need(found, FACTS, "facts"))
+    if facts.get("power") is not None:
+        need(facts["power"], POWER, "facts.power")
     return facts

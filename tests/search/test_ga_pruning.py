@@ -249,7 +249,7 @@ def test_what_cannot_be_followed_is_refused() -> None:
         replace(EMPHASES["sparsity"], population=1)
 
 
-class Told(Silent):
+class Listener(Silent):
     def __init__(self) -> None:
         self.lines: list[str] = []
 
@@ -260,14 +260,14 @@ class Told(Silent):
 def test_a_retraining_that_diverges_is_done_again_at_half_the_rate(trained: Any, toy: Any) -> None:
     module, data = trained
 
-    def run(rate: float, told: Told) -> GaResult:
+    def run(rate: float, told: Listener) -> GaResult:
         return run_ga_pruning(
             module, data.train, data.validation, replace(SMALL, rounds=1, learning_rate=rate),
             seed=5, journal=toy.MemoryJournal(), keep=Folder(), progress=told,
         )  # fmt: skip
 
-    told = Told()
+    told = Listener()
     assert run(0.1, told).rounds[0].error < 0.5  # it was trained in the end
     assert [line for line in told.lines if "which is 0.1; again at half of it" in line]
     with pytest.raises(DivergedError, match="lower learning_rate, which is 1000"):
-        run(8000.0, Told())
+        run(8000.0, Listener())

@@ -26,7 +26,7 @@ from hwloop.search.keep import Keep, packed, unpacked
 from hwloop.search.record import Journal
 from hwloop.training import FitConfig, accuracy, fit
 
-FORMAT = 2
+FORMAT = 3
 """Version of the records, and of all that decides what a round does."""
 
 MOST_HALVED = 3
