@@ -16,7 +16,8 @@ surrogate is too kind. Everything is kept in the folder, so it can be stopped an
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -46,13 +47,16 @@ class Judge:
     """An error function that keeps everything it says.
 
     Attributes:
+        moves: the space.
+        conditions: of its errors.
         judged: by candidate.
         source: what is asking, for the records.
     """
 
     def __init__(self, moves: Moves, estimator: ErrorEstimator, journal: Journal) -> None:
         """Read what is kept already."""
-        self._moves, self._estimator, self._journal = moves, estimator, journal
+        self._estimator, self._journal = estimator, journal
+        self.moves, self.conditions = moves, estimator.conditions
         self.source = ""
         self.judged: dict[Candidate, Judged] = {}
         for record in journal.records:
@@ -64,7 +68,7 @@ class Judge:
         known = self.judged.get(candidate)
         if known is None:
             found = self._estimator.evaluate(candidate)
-            known = Judged(self._moves.space.text(candidate), self.source, found.errors)
+            known = Judged(self.moves.space.text(candidate), self.source, found.errors)
             self._journal.append({**known.to_record(), "n": found.n, "seconds": round(found.seconds, 4)})
             self.judged[candidate] = known
         return known.errors / JUDGED_ON
@@ -79,24 +83,31 @@ class Judge:
                 step.advance()
 
 
-def main(arguments: Sequence[str] = ()) -> None:
-    """Judge what is not judged yet, then write the file that ships."""
-    given = _parse(arguments)
-    torch.set_num_threads(1)
-    console = Console(width=150)
-    given.folder.mkdir(parents=True, exist_ok=True)
-    data = images(given.data, TRAINING)
-    train, held_out = data.train, data.validation
-    moves = open_moves(projected("resnet20", given.data, train.take(np.arange(CALIBRATING))))
-    checkpoint = given.folder / "shared.pt"
+@contextmanager
+def open_judge(folder: Path, data: Path, console: Console) -> Iterator[Judge]:
+    """Judge with the shared weights in a folder, which are trained where there are none, and keep errors there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    seen = images(data, TRAINING)
+    train, held_out = seen.train, seen.validation
+    moves = open_moves(projected("resnet20", data, train.take(np.arange(CALIBRATING))))
+    checkpoint = folder / "shared.pt"
     shared = adapt(
         moves.surgery, moves.space, train, config=ADAPTATION, checkpoint=checkpoint, progress=Display(console)
     )
     estimator = ErrorEstimator(
         SHARED_WEIGHTS, shared.plan, Recalibration(train), HeldOut(held_out, limit=JUDGED_ON), threads=1
     )
-    with Journal.open(given.folder / "errors.ndjson") as journal:
-        judge = Judge(moves, estimator, journal)
+    with Journal.open(folder / "errors.ndjson") as journal:
+        yield Judge(moves, estimator, journal)
+
+
+def main(arguments: Sequence[str] = ()) -> None:
+    """Judge what is not judged yet, then write the file that ships."""
+    given = _parse(arguments)
+    torch.set_num_threads(1)
+    console = Console(width=150)
+    with open_judge(given.folder, given.data, console) as judge:
+        moves = judge.moves
         costs = predictor(moves.scalable)
         search = partial(_search, moves=moves, costs=costs, given=given, console=console)
         judge.all(sample_candidates(moves.space, given.drawn, seed=0), "drawn", console)
@@ -112,7 +123,7 @@ def main(arguments: Sequence[str] = ()) -> None:
             judge.all(_best(found, {one.text for one in before}, given.led), source, console)
         console.print(f"{len(judge.judged)} candidates judged; the base's error {judge(moves.space.base):.3f}")
         if given.write:
-            write(given.write, judge.judged.values(), estimator.conditions)
+            write(given.write, judge.judged.values(), judge.conditions)
 
 
 def _search(

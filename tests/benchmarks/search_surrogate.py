@@ -1,27 +1,32 @@
 """HAMP, its parts and its rivals on ResNet-20 and CIFAR-10: learned real errors, the latency of a recorded device.
 
-`search-surrogate [--seeds 7] [--first 1] [--budget 600] [--journal FILE] [--plot FILE] [--only NAME,NAME] [--quality]`
+`search-surrogate [--seeds 7] [--first 1] [--budget 600] [--journal FILE] [--plot FILE] [--only NAME,NAME] [--quality]
+                  [--real FOLDER [--data DIR]]`
 
 The error of a candidate is what a surrogate learned from the real errors in `data/` (see `resnet20.py`); so a run costs
 seconds, and anyone can repeat it. First it is printed how well the surrogate orders candidates that it was not taught,
-which limits what the table below can mean; with `--quality` nothing else.
+which limits what the table below can mean; with `--quality` nothing else. With `--real` every error is a real one, as
+`search-surrogate-errors` counts them (half a second each; the folder may be that one's): the surrogate has no say.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.console import Console
 from scipy.stats import kendalltau, spearmanr
 from sklearn.metrics import r2_score
 from sklearn.model_selection import KFold
 
-from hwloop.pruning import PruningSpace
+from hwloop.pruning import Candidate, PruningSpace
 from tests.benchmarks import contest
+from tests.benchmarks.cifar import SHARED
 from tests.benchmarks.resnet20 import (
     JUDGED_ON,
     LED,
@@ -33,6 +38,7 @@ from tests.benchmarks.resnet20 import (
     predictor,
     read,
 )
+from tests.benchmarks.resnet20_errors import open_judge
 
 FOLDS = 5
 
@@ -46,6 +52,8 @@ def main(words: Sequence[str] = ()) -> None:
     parser.add_argument("--budget", type=int, default=600)
     parser.add_argument("--population", type=int, default=40)
     parser.add_argument("--quality", action="store_true", help="of the surrogate, and no search")
+    parser.add_argument("--real", type=Path, help="count every error; shared weights and errors are kept there")
+    parser.add_argument("--data", type=Path, default=SHARED, help="images, for --real")
     given = parser.parse_args(words)
     torch.set_num_threads(1)
     judged, conditions = read()
@@ -54,6 +62,18 @@ def main(words: Sequence[str] = ()) -> None:
         f"ResNet-20 on CIFAR-10: {len(judged)} real errors on {JUDGED_ON} images, {conditions['fidelity']}, weights"
         f" {conditions['weights']}; {len(moves.space.groups)} widths and {len(moves.space.blocks)} blocks"
     )
+    least = float(errors_of(judged).min())
+    costs = predictor(moves.scalable)
+    if given.real:
+        with open_judge(given.real, given.data, Console(width=150)) as judge:
+            judge.source = "contest"
+
+            def count(candidates: Sequence[Candidate]) -> FloatArray:
+                return np.array([judge(candidate) for candidate in candidates], dtype=np.float64)
+
+            real = contest.networks(moves.space, OBJECTIVES, costs, count, least)
+            _hold("every error counted", lambda: real, {"errors": "real"}, given)
+        return
     _quality(moves.space, judged)
     if given.quality:
         return
@@ -61,18 +81,17 @@ def main(words: Sequence[str] = ()) -> None:
     @cache
     def course() -> contest.Course:
         surrogate = ErrorSurrogate.fitted(moves.space, judged)
-        least = float(errors_of(judged).min())
-        return contest.networks(moves.space, OBJECTIVES, predictor(moves.scalable), surrogate.errors, least)
+        return contest.networks(moves.space, OBJECTIVES, costs, surrogate.errors, least)
 
-    about = "surrogate of the above, latency and peak memory of a recorded device; the same problem for every seed"
+    _hold("surrogate of the above", course, {"judged": len(judged)}, given)
+
+
+def _hold(
+    errors: str, course: Callable[[], contest.Course], conditions: Mapping[str, object], given: argparse.Namespace
+) -> None:
+    about = f"{errors}, latency and peak memory of a recorded device; the same problem for every seed"
     wanted = contest.Contest(
-        "search-surrogate",
-        about,
-        OBJECTIVES,
-        lambda _seed: course(),
-        given.budget,
-        given.population,
-        {"judged": len(judged)},
+        "search-surrogate", about, OBJECTIVES, lambda _seed: course(), given.budget, given.population, conditions
     )
     contest.hold(wanted, given)
 
