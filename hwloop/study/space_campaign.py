@@ -135,19 +135,20 @@ class SpaceCampaign:
         model = export_onnx(self.moves.surgery.apply(candidate), self.input_shape, fold=True)
         return self.runtime.onnx(model, self.moves.space.text(candidate))
 
+    def subject(self, candidate: Candidate) -> Subject:
+        """A network of the space, to be measured."""
+        return Subject(self.moves.space.text(candidate), self.artifact(candidate))
+
     def measure_networks(
         self, candidates: Sequence[Candidate], description: str, processes: int | None = None, drawn: bool = True
     ) -> list[MeasuredNetwork]:
         """Measure whole networks; those that are in the store already cost nothing."""
-        subjects = self._subjects(candidates)
+        subjects = [self.subject(candidate) for candidate in candidates]
         measured = self.bench.measure(subjects, description, processes) if subjects else {}
         return [
             MeasuredNetwork(text, one.latency_ms, one.peak_bytes, one.status, drawn, one.energy_mj)
             for text, one in ((subject.key, measured[subject.key]) for subject in subjects)
         ]
-
-    def _subjects(self, candidates: Sequence[Candidate]) -> list[Subject]:
-        return [Subject(self.moves.space.text(candidate), self.artifact(candidate)) for candidate in candidates]
 
     def run(self, spending: Spending) -> SpaceTable:
         """Sample the space until the error or the spending is reached, or go on where an earlier run stopped.
@@ -174,7 +175,7 @@ class SpaceCampaign:
 
     def measured_twice(self, candidates: Sequence[Candidate]) -> dict[str, Measurement]:
         """Networks in two processes each: how far apart they lie is the noise floor."""
-        subjects = self._subjects(candidates)
+        subjects = [self.subject(candidate) for candidate in candidates]
         return self.bench.measure(subjects, "noise floor", processes=2) if subjects else {}
 
     def fitted(self, table: LatencyTable, networks: Sequence[MeasuredNetwork]) -> NetworkPredictor:

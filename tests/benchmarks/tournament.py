@@ -7,7 +7,7 @@ import hashlib
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,7 @@ from torch import nn
 from hwloop.cli.display import Display
 from hwloop.datasets import ImageData
 from hwloop.devices import Device, Inventory
-from hwloop.measurement import Bench, CampaignPlan, Measurement, Subject, TrialStore
+from hwloop.measurement import Bench, CampaignPlan, Measurement, TrialStore
 from hwloop.predictors import NetworkPredictor, Prediction
 from hwloop.pruning import (
     SHARED_WEIGHTS,
@@ -37,9 +37,10 @@ from hwloop.pruning import (
     pruning_space,
 )
 from hwloop.runtimes import get_runtime
-from hwloop.search import ErrorOf, OneByOne, SearchResult, run_search
+from hwloop.search import ErrorOf, HardwareLoop, Measured, OneByOne, SearchResult, parse_constraints, run_search
 from hwloop.study.base import Base
 from hwloop.study.config import StudyConfig
+from hwloop.study.device_loop import DeviceProber
 from hwloop.study.directory import StudyDirectory
 from hwloop.study.rivals import RIVALS
 from hwloop.study.scene import Scene
@@ -63,6 +64,23 @@ TRY_PROCESSES, FINAL_PROCESSES = 2, 6
 
 NETADAPT_ITERATIONS = 200
 """More than a space has steps: the loop ends at its budget."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What is particular to one search.
+
+    Attributes:
+        generations: of it.
+        seed: of all random choices.
+        trials: networks that the device may measure during the search.
+        limit_ms: of the latency, that the networks of the front keep; None for no limit.
+    """
+
+    generations: int
+    seed: int = 0
+    trials: int = 0
+    limit_ms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -237,24 +255,57 @@ class Tournament:
     def search(self, method: str) -> SearchResult:
         """Search with a method, or read what it found."""
         pupil, own = self.pupil, self.own(method)
-        own.mkdir(parents=True, exist_ok=True)
-        campaign = self.campaign(self.bench(str(own.relative_to(self.folder) / "trials")))
-        with Journal.open(own / "search.ndjson") as journal:
-            if method in RIVALS:
+        campaign = self._campaign_of(own)
+        if method in RIVALS:
+            with Journal.open(own / "search.ndjson") as journal:
                 return self._rival(method, campaign, journal)
-            space = campaign.moves.space
+        space = campaign.moves.space
+        return self._judged(
+            own,
+            campaign,
+            method.removesuffix("-widths"),
+            Terms(pupil.given.generations),
+            space.without_blocks() if method == "hamp-widths" else space,
+        )
+
+    def hamp(self, name: str, terms: Terms) -> SearchResult:
+        """Search with HAMP on some terms, or read what it found; `name` is of its folder."""
+        own = self.own(name)
+        campaign = self._campaign_of(own)
+        return self._judged(own, campaign, "hamp", terms, campaign.moves.space)
+
+    def _campaign_of(self, own: Path) -> SpaceCampaign:
+        own.mkdir(parents=True, exist_ok=True)
+        return self.campaign(self.bench(str(own.relative_to(self.folder) / "trials")))
+
+    def _judged(
+        self, own: Path, campaign: SpaceCampaign, algorithm: str, terms: Terms, space: PruningSpace
+    ) -> SearchResult:
+        """Search with the errors that the shared weights' judge estimates."""
+        judge, predictor = self.pupil.judge, self.predictor(campaign)
+        limits = [] if terms.limit_ms is None else [f"latency_ms <= {terms.limit_ms!r}"]
+        with (
+            Journal.open(own / "search.ndjson") as journal,
+            closing(DeviceProber(campaign.bench, campaign.subject)) as prober,
+        ):
             return run_search(
-                space.without_blocks() if method == "hamp-widths" else space,
-                OneByOne(ErrorOf(pupil.judge)),
-                self.predictor(campaign),
+                space,
+                OneByOne(ErrorOf(judge)),
+                predictor,
                 self.objectives,
-                algorithm=method.removesuffix("-widths"),
-                population=pupil.given.population,
-                generations=pupil.given.generations,
-                seed=0,
+                algorithm=algorithm,
+                population=self.pupil.given.population,
+                generations=terms.generations,
+                seed=terms.seed,
                 journal=journal,
-                progress=Display(pupil.console),
-                context=pupil.judge.conditions,
+                progress=Display(self.pupil.console),
+                context=judge.conditions,
+                constraints=parse_constraints(limits),
+                hardware=HardwareLoop(
+                    terms.trials, prober, lambda found: self.predictor(campaign, _chosen(found, space))
+                )
+                if terms.trials
+                else None,
             )
 
     def _rival(self, method: str, campaign: SpaceCampaign, journal: Journal) -> SearchResult:
@@ -334,10 +385,17 @@ class Tournament:
         return timed(replace(campaign, bench=bench), every, FINAL_PROCESSES)
 
 
+def _chosen(found: Sequence[Measured], space: PruningSpace) -> list[MeasuredNetwork]:
+    """What the device said during a search, for the predictor: chosen, not drawn."""
+    return [
+        MeasuredNetwork(space.text(one.candidate), one.latency_ms, one.peak_bytes, "ok", drawn=False) for one in found
+    ]
+
+
 def timed(campaign: SpaceCampaign, candidates: Iterable[Candidate], processes: int) -> dict[Candidate, Measurement]:
     """Measure candidates together, the processes of all interleaved."""
     every = list(dict.fromkeys(candidates))
-    subjects = [Subject(campaign.moves.space.text(one), campaign.artifact(one)) for one in every]
+    subjects = [campaign.subject(one) for one in every]
     found = campaign.bench.measure(subjects, f"{len(subjects)} networks", processes) if subjects else {}
     return {one: found[subject.key] for one, subject in zip(every, subjects, strict=True)}
 
