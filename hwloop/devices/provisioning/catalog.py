@@ -20,6 +20,7 @@ PACKAGE_RUNTIMES = {
     "apache-tvm": "tvm",
 }
 WANTED = re.compile(r"([a-z][a-z0-9-]*)(?:==([A-Za-z0-9][A-Za-z0-9.+!]*))?\Z")
+CPU_TORCH = "torch<2.11"
 SIXTY_FOUR_BITS = ("aarch64", "x86_64")
 
 
@@ -75,7 +76,7 @@ def requirements_for(wanted: Wanted, target: Target) -> tuple[str, ...]:
         package, more = _litert(wanted, target)
     else:
         _check(wanted, target)
-        package, more = {"tvm": "apache-tvm"}.get(wanted.runtime, wanted.runtime), ()
+        package, more = {"tvm": "apache-tvm"}.get(wanted.runtime, wanted.runtime), _limits(wanted, target)
     return (package + (f"=={wanted.version}" if wanted.version else ""), *more)
 
 
@@ -88,6 +89,11 @@ def _check(wanted: Wanted, target: Target) -> None:
         raise _unsupported(wanted, target, "apache-tvm needs glibc 2.27 or newer")
     if wanted.runtime == "onnxruntime" and target.glibc < (2, 17):
         raise _unsupported(wanted, target, "onnxruntime needs glibc 2.17 or newer")
+
+
+def _limits(wanted: Wanted, target: Target) -> tuple[str, ...]:
+    """Who names no version does not want the gigabytes of CUDA that the index' newer torch needs on Arm as well."""
+    return (CPU_TORCH,) if (wanted.runtime, wanted.version, target.machine) == ("torch", "", "aarch64") else ()
 
 
 def _litert(wanted: Wanted, target: Target) -> tuple[str, tuple[str, ...]]:

@@ -11,6 +11,7 @@ from typing import Any, Self
 from packaging.markers import Marker
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.version import Version
 
 from hwloop.devices.provisioning.target import Target
 from hwloop_agent.protocol import canonical_json
@@ -105,13 +106,21 @@ def question(requirements: Iterable[str], target: Target) -> str:
     return sha256(canonical_json({"question": asked})).hexdigest()
 
 
-def needed(roots: Iterable[str], metadata: Mapping[str, Iterable[str]], target: Target) -> tuple[set[str], set[str]]:
+def name_of(requirement: str) -> str:
+    """Return the normalised name of the package that a requirement asks for."""
+    return str(canonicalize_name(Requirement(requirement).name))
+
+
+def needed(
+    roots: Iterable[str], metadata: Mapping[str, Iterable[str]], target: Target, versions: Mapping[str, Version]
+) -> tuple[set[str], set[str]]:
     """Follow dependencies from `roots` with the target's markers.
 
     Args:
         roots: requirements.
         metadata: `Requires-Dist` of each package at hand, by normalised name.
         target: where the markers are evaluated.
+        versions: of the packages at hand.
 
     Returns:
         The packages that are needed, and requirements that nothing at hand meets.
@@ -128,7 +137,7 @@ def needed(roots: Iterable[str], metadata: Mapping[str, Iterable[str]], target: 
         if requirement.marker is not None and not _holds(requirement.marker, target, extra):
             continue
         name = str(canonicalize_name(requirement.name))
-        if name not in metadata:
+        if name not in metadata or not requirement.specifier.contains(versions[name], prereleases=True):
             requirement.marker = None
             missing.add(str(requirement))
             continue

@@ -14,20 +14,21 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
 from packaging.utils import parse_wheel_filename
 
-from hwloop.devices.provisioning.lock import INSTALLER, Lock, Wheel, needed, question
+from hwloop.devices.provisioning.lock import INSTALLER, Lock, Wheel, name_of, needed, question
 from hwloop.devices.provisioning.target import Target
 from hwloop.errors import HwloopError, UserError
 from hwloop_agent.protocol import clean_text
 
 DOWNLOAD_S = 1800.0
-MAX_ROUNDS = 5
+MAX_DEPTH, MAX_ROUNDS = 12, 5
 LOCK_FILE = "lock.json"
 SAID_CHARACTERS = 400
 NEWEST = 5
@@ -98,21 +99,73 @@ def _wheel(path: Path) -> Wheel:
 
 
 def _download(requirements: Sequence[str], target: Target, folder: Path) -> Lock:
+    """Download what `requirements` need on the target.
+
+    pip follows dependencies by this machine's markers: of a runtime whose wheel for x86-64 needs CUDA it asks CUDA for
+    a board that is none. So they are followed here, one package at a time. Where that ends in a contradiction, versions
+    have to be traded against each other, and pip's own resolver is asked.
+    """
+    try:
+        return _follow(requirements, target, folder)
+    except UserError as error:
+        for path in folder.glob("*.whl"):
+            path.unlink()
+        try:
+            return _resolve(requirements, target, folder)
+        except HwloopError:
+            raise error from None
+
+
+def _follow(requirements: Sequence[str], target: Target, folder: Path) -> Lock:
+    asked: dict[str, set[str]] = defaultdict(set)
+    missing = {*requirements, INSTALLER}
+    for _ in range(MAX_DEPTH):
+        for text in missing:
+            asked[name_of(text)].add(text)
+        names = {name_of(text) for text in missing}
+        for name in names & _wheels(folder).keys():
+            _wheels(folder)[name].unlink()
+        _pip_download(sorted(text for name in names for text in asked[name]), target, folder, "--no-deps")
+        found, missing = _needed(requirements, target, folder)
+        if not missing:
+            return _lock(found, folder)
+    raise _unsettled(requirements, target)
+
+
+def _resolve(requirements: Sequence[str], target: Target, folder: Path) -> Lock:
     asked = list(requirements)
     for _ in range(MAX_ROUNDS):
         _pip_download([*asked, INSTALLER], target, folder)
-        files = {str(parse_wheel_filename(path.name)[0]): path for path in folder.glob("*.whl")}
-        metadata = {name: _requires(path) for name, path in files.items()}
-        names, missing = needed(asked, metadata, target)
+        found, missing = _needed(asked, target, folder)
         if not missing:
-            # What only this machine's markers asked for is not sent.
-            for name in set(files) - names - {INSTALLER}:
-                files[name].unlink()
-            return Lock(tuple(sorted(_wheel(files[name]) for name in names)), _wheel(files[INSTALLER]))
+            return _lock(found, folder)
         asked += sorted(missing)
-        for path in files.values():  # the answer to the larger question may have other versions
+        for path in folder.glob("*.whl"):  # the answer to the larger question may have other versions
             path.unlink()
-    raise UserError(f"the dependencies of {' '.join(requirements)} cannot be settled for {target.name}")
+    raise _unsettled(requirements, target)
+
+
+def _unsettled(requirements: Sequence[str], target: Target) -> UserError:
+    return UserError(f"the dependencies of {' '.join(requirements)} cannot be settled for {target.name}")
+
+
+def _wheels(folder: Path) -> dict[str, Path]:
+    return {str(parse_wheel_filename(path.name)[0]): path for path in folder.glob("*.whl")}
+
+
+def _needed(requirements: Sequence[str], target: Target, folder: Path) -> tuple[set[str], set[str]]:
+    files = _wheels(folder)
+    metadata = {name: _requires(path) for name, path in files.items()}
+    versions = {name: parse_wheel_filename(path.name)[1] for name, path in files.items()}
+    return needed(requirements, metadata, target, versions)
+
+
+def _lock(names: Collection[str], folder: Path) -> Lock:
+    """The lock of what is needed; what only this machine's markers asked for is not sent."""
+    files = _wheels(folder)
+    for name in files.keys() - names - {INSTALLER}:
+        files[name].unlink()
+    return Lock(tuple(sorted(_wheel(files[name]) for name in names)), _wheel(files[INSTALLER]))
 
 
 def _requires(path: Path) -> list[str]:
@@ -126,13 +179,13 @@ def _requires(path: Path) -> list[str]:
     return [str(line) for line in email.parser.HeaderParser().parsestr(text).get_all("Requires-Dist", [])]
 
 
-def _pip_download(requirements: Sequence[str], target: Target, folder: Path) -> None:
+def _pip_download(requirements: Sequence[str], target: Target, folder: Path, *options: str) -> None:
     argv = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
     argv += ["--only-binary=:all:", "--implementation", "cp", "--python-version", target.python_version]
     for option, values in (("--platform", target.platforms), ("--abi", target.abis)):
         for value in values:
             argv += [option, value]
-    argv += ["--dest", str(folder), *requirements]
+    argv += ["--dest", str(folder), *options, *requirements]
     try:
         done = subprocess.run(
             argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=DOWNLOAD_S, check=False

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hwloop.devices import AgentSession, LocalTransport
-from hwloop.devices.provisioning import deploy, remove, status
+from hwloop.devices.provisioning import Target, Wheelhouse, deploy, remove, status
 from hwloop.errors import AgentError, TransportError, UserError
 from hwloop.progress import Silent
 
@@ -208,6 +208,35 @@ def test_a_version_that_does_not_exist_is_said_in_one_line(board):
     with pytest.raises(UserError, match=r"onnxruntime==7.7 has no wheel .* newest that it has are 1.0, 2.0") as refusal:
         board.deploy("onnxruntime==7.7")
     assert "\n" not in str(refusal.value)
+
+
+def test_what_only_this_machine_would_need_is_not_asked_for(index, tmp_path):
+    here = 'absent; platform_machine == "x86_64"'
+    make_wheel(index, "torch", "2.8.0", "", (here, 'helper; platform_machine == "aarch64"'))
+    pi = Target((3, 11), "3.11.2", "aarch64", (2, 36))
+    lock, folder = Wheelhouse(tmp_path / "wheels").fetch(["torch"], pi)
+    assert lock.versions == {"torch": "2.8.0", "helper": "3.1"}
+    assert {path.name for path in folder.glob("*.whl")} == {one.filename for one in (*lock.wheels, lock.installer)}
+
+
+def test_versions_are_traded_against_each_other_where_the_newest_do_not_fit_together(index, tmp_path):
+    make_wheel(index, "first", "1.0", "")
+    make_wheel(index, "first", "2.0", "", ("helper<3",))
+    make_wheel(index, "helper", "2.0", "", ("absent",))
+    pi = Target((3, 11), "3.11.2", "aarch64", (2, 36))
+    lock, _ = Wheelhouse(tmp_path / "wheels").fetch(["first"], pi)
+    assert lock.versions == {"first": "1.0"}
+
+
+def test_a_dependency_is_taken_in_a_version_that_all_can_use(index, tmp_path):
+    make_wheel(index, "first", "1.0", "", ("second",))
+    make_wheel(index, "second", "1.0", "", ("helper<3",))
+    make_wheel(index, "third", "1.0", "", ("helper",))
+    make_wheel(index, "helper", "2.5", "")
+    pi = Target((3, 11), "3.11.2", "aarch64", (2, 36))
+    lock, folder = Wheelhouse(tmp_path / "wheels").fetch(["first", "third"], pi)
+    assert lock.versions == {"first": "1.0", "second": "1.0", "third": "1.0", "helper": "2.5"}
+    assert len(list(folder.glob("*.whl"))) == 5
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from packaging.version import Version
 
 from hwloop.devices.provisioning import Lock, Target, Wheel
 from hwloop.devices.provisioning.lock import needed, question
@@ -37,6 +38,10 @@ def test_only_the_names_of_wheels_become_paths(name):
         Wheel(name, HASH, 1)
 
 
+def at_hand(metadata: dict[str, list[str]]) -> dict[str, Version]:
+    return {name: Version("1.5") for name in metadata}
+
+
 def test_markers_hold_for_the_device_and_not_for_this_machine():
     metadata = {
         "runtime": ["numpy", 'backport; python_version < "3.10"', 'windows-only; sys_platform == "win32"'],
@@ -44,17 +49,22 @@ def test_markers_hold_for_the_device_and_not_for_this_machine():
         "backport": ['deep; platform_machine == "aarch64"'],
         "leftover": [],
     }
-    names, missing = needed(["runtime==1.0"], metadata, PI)
+    names, missing = needed(["runtime==1.5"], metadata, PI, at_hand(metadata))
     assert names == {"runtime", "numpy", "backport"}
     assert missing == {"deep"}
     newer = Target((3, 11), "3.11.2", "x86_64", (2, 36))
-    assert needed(["runtime==1.0"], metadata, newer) == ({"runtime", "numpy"}, set())
+    assert needed(["runtime==1.5"], metadata, newer, at_hand(metadata)) == ({"runtime", "numpy"}, set())
 
 
 def test_extras_count_when_they_are_asked_for_and_circles_end():
     metadata = {"a": ['b; extra == "more"', "c"], "b": ["a[more]"], "c": ["a"]}
-    assert needed(["a"], metadata, PI) == ({"a", "c"}, set())
-    assert needed(["a[more]"], metadata, PI) == ({"a", "b", "c"}, set())
+    assert needed(["a"], metadata, PI, at_hand(metadata)) == ({"a", "c"}, set())
+    assert needed(["a[more]"], metadata, PI, at_hand(metadata)) == ({"a", "b", "c"}, set())
+
+
+def test_a_version_that_somebody_cannot_use_is_missing():
+    metadata = {"a": ["b<1.5", "c>=1"], "b": [], "c": []}
+    assert needed(["a"], metadata, PI, at_hand(metadata)) == ({"a", "c"}, {"b<1.5"})
 
 
 def test_the_same_question_is_the_same_whatever_its_order():
