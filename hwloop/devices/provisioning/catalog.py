@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from packaging.version import InvalidVersion, Version
+
 from hwloop.devices.provisioning.target import Target
 from hwloop.errors import UserError
 
@@ -21,6 +23,7 @@ PACKAGE_RUNTIMES = {
 }
 WANTED = re.compile(r"([a-z][a-z0-9-]*)(?:==([A-Za-z0-9][A-Za-z0-9.+!]*))?\Z")
 CPU_TORCH = "torch<2.11"
+NUMPY_2_TORCH = Version("2.3")  # older ones were built against numpy 1
 SIXTY_FOUR_BITS = ("aarch64", "x86_64")
 
 
@@ -56,6 +59,8 @@ def parse_wanted(texts: Iterable[str]) -> tuple[Wanted, ...]:
         if match is None:
             raise UserError(f"{text!r} is not a runtime; write NAME or NAME==VERSION, for example onnxruntime==1.23.2")
         name, version = match[1], match[2] or ""
+        if version and not _is_version(version):
+            raise UserError(f"{version!r} is not a version; write {name} or, for example, {name}==1.2.3")
         runtime = PACKAGE_RUNTIMES.get(name, name)
         if runtime not in KNOWN_RUNTIMES:
             raise UserError(f"there is no runtime {name} (known: {', '.join(KNOWN_RUNTIMES)})")
@@ -64,6 +69,14 @@ def parse_wanted(texts: Iterable[str]) -> tuple[Wanted, ...]:
         package = name if name.endswith(("-litert", "-runtime")) else ""
         found[runtime] = Wanted(runtime, version, package)
     return tuple(sorted(found.values()))
+
+
+def _is_version(text: str) -> bool:
+    try:
+        Version(text)
+    except InvalidVersion:
+        return False
+    return True
 
 
 def requirements_for(wanted: Wanted, target: Target) -> tuple[str, ...]:
@@ -76,7 +89,8 @@ def requirements_for(wanted: Wanted, target: Target) -> tuple[str, ...]:
         package, more = _litert(wanted, target)
     else:
         _check(wanted, target)
-        package, more = {"tvm": "apache-tvm"}.get(wanted.runtime, wanted.runtime), _limits(wanted, target)
+        package = {"tvm": "apache-tvm"}.get(wanted.runtime, wanted.runtime)
+        more = _torch(wanted, target) if wanted.runtime == "torch" else ()
     return (package + (f"=={wanted.version}" if wanted.version else ""), *more)
 
 
@@ -91,9 +105,13 @@ def _check(wanted: Wanted, target: Target) -> None:
         raise _unsupported(wanted, target, "onnxruntime needs glibc 2.17 or newer")
 
 
-def _limits(wanted: Wanted, target: Target) -> tuple[str, ...]:
-    """Who names no version does not want the gigabytes of CUDA that the index' newer torch needs on Arm as well."""
-    return (CPU_TORCH,) if (wanted.runtime, wanted.version, target.machine) == ("torch", "", "aarch64") else ()
+def _torch(wanted: Wanted, target: Target) -> tuple[str, ...]:
+    """What torch is asked for with: the agent feeds it through numpy, which its wheels do not ask for.
+
+    Who names no version does not want the gigabytes of CUDA that the index' newer wheels need on Arm as well.
+    """
+    numpy = "numpy<2" if wanted.version and Version(wanted.version) < NUMPY_2_TORCH else "numpy"
+    return (numpy,) if wanted.version or target.machine != "aarch64" else (CPU_TORCH, numpy)
 
 
 def _litert(wanted: Wanted, target: Target) -> tuple[str, tuple[str, ...]]:

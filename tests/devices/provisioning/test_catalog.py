@@ -30,6 +30,7 @@ def test_names_and_versions_are_read():
         ["caffe"],
         ["onnxruntime>=1"],
         ["onnxruntime=="],
+        ["torch==newest"],
         ["-e evil"],
         [""],
         ["litert", "tflite-runtime"],
@@ -44,9 +45,10 @@ def test_what_is_no_runtime_is_refused(texts):
 def test_each_board_gets_what_is_built_for_it():
     assert packages("onnxruntime==1.23.2", board((3, 11))) == ("onnxruntime==1.23.2",)
     assert packages("litert", board((3, 11))) == ("ai-edge-litert",)
-    assert packages("torch", board((3, 11))) == ("torch", "torch<2.11")  # newer ones need CUDA on Arm too
-    assert packages("torch==2.12.0", board((3, 11))) == ("torch==2.12.0",)
-    assert packages("torch", board((3, 11), "x86_64")) == ("torch",)
+    assert packages("torch", board((3, 11))) == ("torch", "torch<2.11", "numpy")  # newer ones need CUDA on Arm too
+    assert packages("torch==2.12.0", board((3, 11))) == ("torch==2.12.0", "numpy")
+    assert packages("torch==2.2.1+cpu", board((3, 11))) == ("torch==2.2.1+cpu", "numpy<2")
+    assert packages("torch", board((3, 11), "x86_64")) == ("torch", "numpy")
     assert packages("tvm==0.27.0", board((3, 10))) == ("apache-tvm==0.27.0",)
     # JetPack 5; numpy 2 kills tflite-runtime on import.
     assert packages("litert", board((3, 8), glibc=(2, 31))) == ("tflite-runtime", "numpy<2")
