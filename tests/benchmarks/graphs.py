@@ -13,6 +13,7 @@ in the state folder: the same command goes on, and with more seeds or rounds it 
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from hwloop.cli.display import Display
 from hwloop.devices import Inventory
@@ -58,6 +60,8 @@ SUPERPIXEL_EPOCHS = 10
 PAPER_ROUNDS = (3, 11)
 
 Runs = dict[str, list[Sequence[Round]]]
+Kept = dict[tuple[str, int], list[Tensor]]
+"""Method and round to the edges that remain, for each seed."""
 
 
 def main(options: Sequence[str] = ()) -> None:
@@ -100,18 +104,21 @@ def _compare(sets: Sequence[GraphSet], asked: argparse.Namespace) -> None:
     seeds = [int(one) for one in asked.seeds.split(",")]
     asked.methods = list(METHODS) if asked.methods == "all" else asked.methods.split(",")
     runs: list[Runs] = [{} for _ in sets]
+    kept: list[Kept] = [{} for _ in sets]
     # Seed by seed: whatever is interrupted has all methods and data sets of the seeds that are done.
     for seed in seeds:
-        for data, of_data in zip(sets, runs, strict=True):
-            _run(data, seed, asked, of_data)
-    for data, of_data in zip(sets, runs, strict=True):
+        for data, of_data, edges in zip(sets, runs, kept, strict=True):
+            _run(data, seed, asked, of_data, edges)
+    for data, of_data, edges in zip(sets, runs, kept, strict=True):
         print(f"\n{_described(data, asked)}; seeds {asked.seeds}")
         _say_refused(data, asked)
         _print_curves(of_data)
         _print_verdicts(of_data)
+        if data.level == "node":
+            _print_cuts(data, edges)
 
 
-def _run(data: GraphSet, seed: int, asked: argparse.Namespace, runs: Runs) -> None:
+def _run(data: GraphSet, seed: int, asked: argparse.Namespace, runs: Runs, kept: Kept) -> None:
     """Run every method that can prune such data on one seed, or what is left of it."""
     network, recipe = _network_and_recipe(data, asked)
     for name in asked.methods:
@@ -123,6 +130,9 @@ def _run(data: GraphSet, seed: int, asked: argparse.Namespace, runs: Runs) -> No
         began = time.monotonic()
         with RunFolder(asked.state / place, plan.settings(data, method)) as folder:
             runs.setdefault(name, []).append(prune(data, method, plan, folder, Display(Console())))
+            for number in PAPER_ROUNDS:
+                if number < len(folder.rounds):
+                    kept.setdefault((name, number), []).append(torch.cat(folder.checkpoint(number).edges))
         print(f"{place}: {time.monotonic() - began:.0f} s now, {_seconds(runs[name][-1]):.0f} s in all", flush=True)
 
 
@@ -211,6 +221,26 @@ def _print_verdicts(runs: Runs) -> None:
                 )
 
 
+def _print_cuts(data: GraphSet, kept: Kept) -> None:
+    """Which edges went: between classes, as one would wish, or all of some nodes, which then have no neighbour."""
+    (graph,) = data.graphs
+    between = graph.labels[graph.sources] != graph.labels[graph.targets]
+    print(f"edges between classes: {between.float().mean():.1%} of all; medians (lowest to highest) over seeds:")
+    for (name, number), every in sorted(kept.items(), key=lambda item: (item[0][1], item[0][0])):
+        if all(edges.all() for edges in every):
+            continue
+        wrong = [between[~edges].float().mean().item() for edges in every]
+        alone = [1 - len(graph.targets[edges].unique()) / len(graph.labels) for edges in every]
+        print(
+            f"  round {number}, {name}: {_shares(wrong)} of the cut edges are between classes; {_shares(alone)} of the"
+            " nodes have no neighbour left"
+        )
+
+
+def _shares(values: Sequence[float]) -> str:
+    return f"{statistics.median(values):.1%} ({min(values):.1%} to {max(values):.1%})"
+
+
 def cost(options: Sequence[str] = ()) -> None:
     """What cut edges, cut weights and narrower layers cost on a device; weights from a seed, cuts by lot."""
     parser = argparse.ArgumentParser("graphs-cost")
@@ -287,7 +317,7 @@ def _print_costs(measured: Mapping[str, Measurement]) -> None:
             f"{one.model_bytes / 1e6:.1f}",
         )
     Console(width=160).print(table)
-    print(f"noise floor {floor:.2%}")
+    print("noise floor unknown: one process" if math.isnan(floor) else f"noise floor {floor:.2%}")
 
 
 def _numbers(one: Measurement) -> tuple[float, float, float]:
