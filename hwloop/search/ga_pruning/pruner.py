@@ -26,7 +26,7 @@ from hwloop.search.keep import Keep, packed, unpacked
 from hwloop.search.record import Journal
 from hwloop.training import FitConfig, accuracy, fit
 
-FORMAT = 3
+FORMAT = 4
 """Version of the records, and of all that decides what a round does."""
 
 MOST_HALVED = 3
@@ -44,6 +44,7 @@ class Round:
         census: what is left of it.
         accepted: it loses no more than the tolerance; else the next round begins where this one began.
         evaluations: genomes evaluated.
+        learning_rate: of the retraining; 0 without one.
         seconds: of evolution and retraining.
     """
 
@@ -53,6 +54,7 @@ class Round:
     census: Census
     accepted: bool
     evaluations: int
+    learning_rate: float
     seconds: float
 
     def to_record(self) -> dict[str, Any]:
@@ -147,16 +149,15 @@ def run_ga_pruning(
             fittest = evolve(part.anatomy, _genome(part.network), errors, weighed, rng)
             part.network.load_state_dict(dict(fittest.genome), strict=False)
             part = Living(part.whole(), anatomy, carrier, unpruned, shape)
-            _retrain(part.network, module, train, settings, int(rng.integers(2**31)), progress)
+            rate = _retrain(part.network, module, train, settings, int(rng.integers(2**31)), progress)
             census = part.anatomy.census(_genome(part.network))
             error = 1 - accuracy(part.network, validation)
             accepted = error <= base_error + settings.tolerance + 1e-9
             if accepted:
                 state = part.whole()
                 keep.write(_name(number), packed(state))
-            this = Round(
-                number, fittest.fitness, error, census, accepted, evaluations(settings), round(clock() - begin, 3)
-            )
+            seconds = round(clock() - begin, 3)
+            this = Round(number, fittest.fitness, error, census, accepted, evaluations(settings), rate, seconds)
             journal.append(this.to_record())
             rounds.append(this)
             note = f"{census.parameters_left:.2%} of the parameters, {census.computation_left:.2%} of the computation"
@@ -191,19 +192,22 @@ def _errors(module: nn.Module, images: ImageSet) -> Callable[[Genome], float]:
 
 def _retrain(
     module: nn.Module, unpruned: nn.Module, train: ImageSet, settings: GaSettings, seed: int, progress: Progress
-) -> None:
+) -> float:
     """Train what is not zero; where that diverges, again at half the rate.
+
+    Returns:
+        The rate; 0 without a retraining.
 
     Raises:
         DivergedError: at an eighth of the rate too.
     """
     if not settings.epochs:
-        return
-    before = copy.deepcopy(module.state_dict())
-    for halved in range(MOST_HALVED + 1):
+        return 0.0
+    before, rate = copy.deepcopy(module.state_dict()), settings.learning_rate
+    while True:
         config = FitConfig(
             epochs=settings.epochs,
-            learning_rate=settings.learning_rate / 2**halved,
+            learning_rate=rate,
             batch_size=settings.batch_size,
             weight_decay=settings.weight_decay,
             distillation=settings.distillation,
@@ -212,12 +216,13 @@ def _retrain(
         try:
             with _zeros_frozen(module):
                 fit(module, train, config=config, teacher=unpruned if config.taught else None)
-            return
+            return rate
         except DivergedError as error:
-            if halved == MOST_HALVED:
+            if rate <= settings.learning_rate / 2**MOST_HALVED:
                 raise
             progress.say(f"ga-pruning: {error}; again at half of it")
             module.load_state_dict(before)
+            rate /= 2
 
 
 @contextmanager
