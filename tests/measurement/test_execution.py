@@ -17,6 +17,7 @@ from hwloop.devices.replay import FIRST_ANCHOR
 from hwloop.errors import AccessError, AgentMismatchError, DeviceError, StudyError, TransportError
 from hwloop.measurement import CampaignPlan, Subject, TimingProtocol, TrialStore, run_campaign
 from hwloop.progress import Silent
+from tests.hearing import Heard
 from tests.measurement.conftest import make_subjects
 
 SHORT = TimingProtocol(warmup_s=0.01, min_s=0.01, max_s=0.05, min_blocks=5, target_relative_interval=0.2)
@@ -35,14 +36,6 @@ class Wrapped:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.session, name)
-
-
-class Heard(Silent):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
 
 
 def refuse() -> AgentSession:

@@ -21,6 +21,7 @@ from hwloop.search.ga_pruning.evolution import evaluations, evolve
 from hwloop.search.ga_pruning.living import Living
 from hwloop.search.ga_pruning.operators import crossover, mutate
 from hwloop.training import FitConfig, accuracy, fit
+from tests.hearing import Heard
 
 SMALL = GaSettings(
     error=1.0, computation=0.5, parameters=1.0, granularity="coarse",
@@ -249,27 +250,19 @@ def test_what_cannot_be_followed_is_refused() -> None:
         replace(EMPHASES["sparsity"], population=1)
 
 
-class Listener(Silent):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
-
-
 def test_a_retraining_that_diverges_is_done_again_at_half_the_rate(trained: Any, toy: Any) -> None:
     module, data = trained
 
-    def run(rate: float, told: Listener) -> GaResult:
+    def run(rate: float, told: Heard) -> GaResult:
         return run_ga_pruning(
             module, data.train, data.validation, replace(SMALL, rounds=1, learning_rate=rate),
             seed=5, journal=toy.MemoryJournal(), keep=Folder(), progress=told,
         )  # fmt: skip
 
-    told = Listener()
+    told = Heard()
     (only,) = run(0.1, told).rounds
     assert only.error < 0.5  # it was trained in the end
     assert only.learning_rate in (0.05, 0.025, 0.0125)
     assert [line for line in told.lines if "which is 0.1; again at half of it" in line]
     with pytest.raises(DivergedError, match="lower learning_rate, which is 1000"):
-        run(8000.0, Listener())
+        run(8000.0, Heard())

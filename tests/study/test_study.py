@@ -25,6 +25,7 @@ from hwloop.study import load_config, run_study
 from hwloop.study.space import open_space
 from hwloop.tables import LatencyTable
 from hwloop_agent.journal import read_records
+from tests.hearing import Heard
 from tests.study.killing import TINY, finish, write_study
 
 Finished = tuple[Path, Path, dict[str, Any]]
@@ -118,16 +119,6 @@ def test_running_a_finished_study_again_measures_and_evaluates_nothing(finished:
         assert (tmp_path / "study" / name).read_bytes() == content
 
 
-class Listener(Silent):
-    """A progress that remembers what was said."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, line: str) -> None:
-        self.said.append(line)
-
-
 @pytest.mark.parametrize("name", ["trials.ndjson", "search.ndjson"])
 def test_a_damaged_journal_tail_is_cut_kept_aside_reported_and_made_good(
     finished: Finished, tmp_path: Path, name: str
@@ -137,9 +128,9 @@ def test_a_damaged_journal_tail_is_cut_kept_aside_reported_and_made_good(
     whole = path.read_bytes()
     last = whole.rstrip(b"\n").rfind(b"\n") + 1
     path.write_bytes(whole[: last + 40])
-    listener = Listener()
-    run_study(study, listener)
-    (line,) = [line for line in listener.said if name in line]
+    heard = Heard()
+    run_study(study, heard)
+    (line,) = [line for line in heard.lines if name in line]
     assert "40 damaged bytes" in line
     records, cut = read_records(path)
     assert cut == 0
