@@ -40,13 +40,15 @@ class Held:
     """What became of a front when it was measured.
 
     Attributes:
-        inside: share of its networks that lie in their predicted intervals.
+        measured: networks that were.
+        inside: share of them that lie in their predicted intervals.
         off: median relative error of the predicted latency.
-        broken: share of its networks that are measured to be slower than the limit allows.
+        broken: share of them that are measured to be slower than the limit allows.
         volume: share of the box up to the reference that estimated errors and measured latencies dominate.
         least_error: estimated, of the networks that are measured to keep the limit; nan without any.
     """
 
+    measured: int
     inside: float
     off: float
     broken: float
@@ -97,6 +99,9 @@ def main(arguments: Sequence[str] = ()) -> None:
                     f" intervals, median error {one.off:.1%}, {one.broken:.0%} beyond the limit, least estimated error"
                     f" within it {one.least_error:.3f}, hypervolume {one.volume:.4f}"
                 )
+        for name, every in held.items():
+            inside = round(sum(one.inside * one.measured for one in every))
+            console.print(f"{name}: {inside} of {sum(one.measured for one in every)} networks inside their intervals")
         console.print(_table(held, f"{given.model} in {given.runtime}, at most {limit_ms:.3f} ms, {given.seeds} seeds"))
 
 
@@ -115,6 +120,7 @@ def _held(
     reference = np.array([1.0, REFERENCE_MARGIN * measured[space.base].latency_ms])
     keeps = latencies <= limit_ms
     return Held(
+        measured=len(usable),
         inside=float(((foretold.low_ms <= latencies) & (latencies <= foretold.high_ms)).mean()),
         off=float(np.median(np.abs(foretold.latency_ms / latencies - 1))),
         broken=float(1 - keeps.mean()),

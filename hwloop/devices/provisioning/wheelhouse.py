@@ -122,9 +122,9 @@ def _follow(requirements: Sequence[str], target: Target, folder: Path) -> Lock:
     for _ in range(MAX_DEPTH):
         for text in missing:
             asked[name_of(text)].add(text)
-        names = {name_of(text) for text in missing}
-        for name in names & _wheels(folder).keys():
-            _wheels(folder)[name].unlink()
+        names, files = {name_of(text) for text in missing}, _wheels(folder)
+        for name in names & files.keys():
+            files[name].unlink()
         _pip_download(sorted(text for name in names for text in asked[name]), target, folder, "--no-deps")
         found, missing = _needed(requirements, target, folder)
         if not missing:
