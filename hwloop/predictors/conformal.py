@@ -66,8 +66,7 @@ def coverage_of(nominal: float, method: Method, calibration: int) -> Coverage:
         raise UserError(f"the coverage of an interval lies between 0 and 1, got {nominal}")
     if method == "none" or calibration == 0:
         return Coverage(nominal)
-    rank = conformal_rank(calibration, nominal)
-    widest = rank > calibration
+    widest = not is_enough(calibration, nominal)
     # With the widest residual the level reached is n / (n + 1), whatever was asked for.
     level = calibration / (calibration + 1) if widest else nominal
     return Coverage(nominal, method, calibration, max(0.0, 2 * level - 1), widest)
@@ -80,6 +79,11 @@ def conformal_rank(count: int, nominal: float) -> int:
     """
     # The margin keeps (n + 1) * nominal from passing a whole number by rounding alone: 0.9 * 10 is 9.
     return math.ceil((count + 1) * nominal - 1e-9)
+
+
+def is_enough(count: int, nominal: float) -> bool:
+    """Whether n residuals bound a new one at the nominal level."""
+    return conformal_rank(count, nominal) <= count
 
 
 def jackknife_plus(

@@ -15,12 +15,13 @@ from numpy.typing import ArrayLike, NDArray
 from hwloop.errors import DataError, UserError
 from hwloop.files import write_atomic
 from hwloop.layers import Layer, ScalableNetwork
-from hwloop.predictors.conformal import Coverage, coverage_of, folds, jackknife_plus
+from hwloop.predictors.conformal import Coverage, coverage_of, folds, is_enough, jackknife_plus
 from hwloop.predictors.correction import Corrected, Correction, NetworkTerms, fit_correction
 from hwloop.predictors.energy import EnergyModel, fit_energy
 from hwloop.predictors.layer_model import EXTRAPOLATED, ROOFLINE, LayerModel
 from hwloop.predictors.layer_sum import LayerSum, LayerSums
 from hwloop.predictors.memory import MemoryModel, fit_memory
+from hwloop.predictors.pace import pace_of
 from hwloop.predictors.roofline import fit_roofline
 from hwloop.tables import LatencyTable, LayerCosts, Point
 
@@ -144,6 +145,7 @@ class NetworkPredictor:
         blocks: ArrayLike | None = None,
         coverage: float = NOMINAL,
         calibrating: Sequence[bool] | None = None,
+        later: Sequence[bool] | None = None,
     ) -> NetworkPredictor:
         """Learn the correction, the interval, the memory and the energy model from whole networks.
 
@@ -157,6 +159,10 @@ class NetworkPredictor:
             calibrating: (n,) which networks were drawn like those that will be predicted; only these say how wide
                 the interval is (all by default). Networks that were measured because they looked hard teach the
                 correction, but their residuals are no sample of the others'.
+            later: (n,) which networks were measured in the session that predictions are for (none by default: all are
+                of one session). The others' latencies are brought to its pace first (see `pace.py`), and as soon as
+                there are enough later ones for the coverage, only they say how wide the interval is: no network of
+                another session tells by how much this one's pace varies.
 
         Returns:
             A fitted predictor over the same layers.
@@ -173,11 +179,15 @@ class NetworkPredictor:
         sums = self._sum.at(points, flags)
         if len(points) and not (sums.total_ms > 0).all():
             raise UserError("no layer of the network was measured: build the latency table first")
+        if later is not None and any(later):
+            latencies = _at_one_pace(sums.terms, latencies, np.asarray(later, dtype=bool))
         fitted.correction = fit_correction(sums.terms, latencies)
         if len(points) < 2:
             fitted.coverage = coverage_of(coverage, "none", 0)
         else:
             drawn = np.ones(len(points), bool) if calibrating is None else np.asarray(calibrating, dtype=bool)
+            if later is not None and is_enough(int((drawn & later).sum()), coverage):
+                drawn = drawn & later
             fitted._residuals = np.where(drawn, _residuals(sums.terms, latencies), np.nan)
             fitted.coverage = coverage_of(coverage, "jackknife+", int(drawn.sum()))
         if peak_bytes is not None:
@@ -320,6 +330,12 @@ class NetworkPredictor:
         made.coverage = Coverage(**content["coverage"])
         made._residuals = np.array([np.nan if value is None else value for value in content["residuals"]])
         return made
+
+
+def _at_one_pace(terms: NetworkTerms, latencies: FloatArray, later: NDArray[np.bool_]) -> FloatArray:
+    """(n,) latencies, the earlier ones as they would be now."""
+    told = fit_correction(terms[~later], latencies[~later]).apply(terms[later])
+    return np.where(later, latencies, latencies * pace_of(latencies[later] / told.latency_ms, told.spread))
 
 
 def _residuals(terms: NetworkTerms, latencies: FloatArray) -> FloatArray:

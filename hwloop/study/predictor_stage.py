@@ -49,9 +49,10 @@ class Judged:
     calibration: tuple[Measured, ...]
 
     def with_measured(self, measured: Sequence[Measured], space: PruningSpace) -> NetworkPredictor:
-        """The predictor fitted again with more networks, which were not drawn but chosen.
+        """The predictor fitted again with networks that were measured during the search.
 
-        They teach the correction and the memory model; how wide the interval is, the drawn ones alone say.
+        They tell the device's pace of now, teach the correction and the memory model and, as soon as there are enough,
+        say how wide the interval is: what is predicted next are networks like them, in the same session.
         """
         every = [*self.calibration, *measured]
         widths, remains = space.arrays([each.candidate for each in every])
@@ -61,7 +62,7 @@ class Judged:
             [float(each.peak_bytes) for each in every],
             energy_mj=[each.energy_mj for each in every],
             blocks=remains,
-            calibrating=[True] * len(self.calibration) + [False] * len(measured),
+            later=[False] * len(self.calibration) + [True] * len(measured),
         )
 
 

@@ -64,6 +64,7 @@ class MeasuredNetwork:
         status: of the measurement.
         drawn: at random, like the networks that will be predicted; else because the predictor was unsure.
         energy_mj: of one run; None when unknown.
+        later: measured in the session that predictions are for, not in the campaign's.
     """
 
     text: str
@@ -72,6 +73,7 @@ class MeasuredNetwork:
     status: str
     drawn: bool = True
     energy_mj: float | None = None
+    later: bool = False
 
 
 @dataclass(frozen=True)
@@ -265,6 +267,7 @@ def fit_networks(
         energy_mj=[one.energy_mj for one in usable],
         blocks=remains,
         calibrating=[one.drawn for one in usable],
+        later=[one.later for one in usable],
     )
 
 

@@ -386,9 +386,9 @@ class Tournament:
 
 
 def _chosen(found: Sequence[Measured], space: PruningSpace) -> list[MeasuredNetwork]:
-    """What the device said during a search, for the predictor: chosen, not drawn."""
+    """What the device said during a search, for the predictor."""
     return [
-        MeasuredNetwork(space.text(one.candidate), one.latency_ms, one.peak_bytes, "ok", drawn=False) for one in found
+        MeasuredNetwork(space.text(one.candidate), one.latency_ms, one.peak_bytes, "ok", later=True) for one in found
     ]
 
 

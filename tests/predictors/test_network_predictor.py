@@ -125,6 +125,34 @@ def test_networks_that_were_chosen_teach_but_do_not_calibrate(bench: Any, raw: N
     assert predictor.correction.networks == 24
 
 
+@pytest.mark.parametrize("pace", [0.93, 1.07])
+def test_networks_of_a_later_session_tell_its_pace(bench: Any, raw: NetworkPredictor, pace: float) -> None:
+    widths = bench.candidates(raw.scalable, 36, seed=11)
+    latencies = bench.true_network_ms(raw.scalable, widths, 0.01, seed=12)
+    later = [index >= 24 for index in range(36)]
+    latencies[later] *= pace
+    held_out = bench.candidates(raw.scalable, 60, seed=21)
+    now = pace * bench.true_network_ms(raw.scalable, held_out, 0.01, seed=22)
+    mixed = raw.fit(widths, latencies).predict(held_out)
+    predictor = raw.fit(widths, latencies, later=later)
+    assert predictor.coverage.calibration == 12  # the later ones are enough for it
+    told = predictor.predict(held_out)
+    bias = [abs(np.median(one.latency_ms / now) - 1) for one in (told, mixed)]
+    assert bias[0] < 0.015 < bias[1]
+    assert ((told.low_ms <= now) & (now <= told.high_ms)).mean() >= 0.6  # of one campaign
+    assert np.median(told.high_ms - told.low_ms) < np.median(mixed.high_ms - mixed.low_ms)
+
+
+def test_two_later_networks_tell_no_pace(bench: Any, raw: NetworkPredictor) -> None:
+    widths = bench.candidates(raw.scalable, 26, seed=11)
+    latencies = bench.true_network_ms(raw.scalable, widths, 0.01, seed=12)
+    latencies[24:] *= 1.5
+    later = [index >= 24 for index in range(26)]
+    one, other = raw.fit(widths, latencies, later=later), raw.fit(widths, latencies)
+    assert one.coverage.calibration == 26
+    assert (one.predict(widths).latency_ms == other.predict(widths).latency_ms).all()
+
+
 def test_an_explanation_adds_up(bench: Any, raw: NetworkPredictor) -> None:
     predictor = fitted(bench, raw, 24)
     widths = bench.candidates(raw.scalable, 1, seed=40)[0].tolist()
