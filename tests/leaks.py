@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+CLOSING_S = 2.0
 
 
 def children() -> set[int]:
@@ -29,9 +32,11 @@ def open_files() -> set[str]:
 
 @contextmanager
 def nothing_left() -> Iterator[None]:
-    """Fails when a file descriptor or a child process is left behind."""
+    """Fails when a file descriptor or a child process is left behind; what a thread is just closing is not."""
     files, processes = open_files(), children()
     yield
     assert not children() - processes, "child processes left behind"
-    left = open_files() - files
+    until = time.monotonic() + CLOSING_S
+    while (left := open_files() - files) and time.monotonic() < until:
+        time.sleep(0.02)
     assert not left, f"file descriptors left open: {left}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import io
 import sys
+import sysconfig
 import zipfile
 from base64 import urlsafe_b64encode
 from hashlib import sha256
@@ -49,7 +50,9 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     import ensurepip
 
-    for wheel in (Path(ensurepip.__file__).parent / "_bundled").glob("pip-*.whl"):
+    # Debian keeps the wheels of ensurepip elsewhere.
+    bundled = sysconfig.get_config_var("WHEEL_PKG_DIR") or Path(ensurepip.__file__).parent / "_bundled"
+    for wheel in Path(bundled).glob("pip-*.whl"):
         (folder / wheel.name).write_bytes(wheel.read_bytes())
     make_wheel(folder, "onnxruntime", "1.0", DYING, ('helper; python_version > "3"', 'absent; sys_platform == "win32"'))
     make_wheel(folder, "onnxruntime", "2.0", DYING)
