@@ -1,4 +1,4 @@
-"""How fast the device runs now, as against when the campaign was: one number, from networks measured in both.
+"""How fast the device runs now, as against when the campaign was: one number, from networks that are measured now.
 
 A shared machine, or a board in another room, runs everything a few per cent faster or slower an hour later, and a
 correction that is taught by both sessions takes that for a trait of the networks. So what the earlier session measured

@@ -41,7 +41,7 @@ class Held:
 
     Attributes:
         measured: networks that were.
-        inside: share of them that lie in their predicted intervals.
+        inside: so many of them lie in their predicted intervals.
         off: median relative error of the predicted latency.
         broken: share of them that are measured to be slower than the limit allows.
         volume: share of the box up to the reference that estimated errors and measured latencies dominate.
@@ -49,11 +49,16 @@ class Held:
     """
 
     measured: int
-    inside: float
+    inside: int
     off: float
     broken: float
     volume: float
     least_error: float
+
+    @property
+    def share(self) -> float:
+        """Of the measured ones, inside their intervals."""
+        return self.inside / self.measured
 
 
 def main(arguments: Sequence[str] = ()) -> None:
@@ -95,12 +100,12 @@ def main(arguments: Sequence[str] = ()) -> None:
                 held[name].append(one)
                 console.print(
                     f"  {name:15}: {cost_of(result)}, {len(result.measured)} networks measured during it;"
-                    f" {len(elites[name])} of {len(result.front)} of its front measured: {one.inside:.0%} inside their"
+                    f" {len(elites[name])} of {len(result.front)} of its front measured: {one.share:.0%} inside their"
                     f" intervals, median error {one.off:.1%}, {one.broken:.0%} beyond the limit, least estimated error"
                     f" within it {one.least_error:.3f}, hypervolume {one.volume:.4f}"
                 )
         for name, every in held.items():
-            inside = round(sum(one.inside * one.measured for one in every))
+            inside = sum(one.inside for one in every)
             console.print(f"{name}: {inside} of {sum(one.measured for one in every)} networks inside their intervals")
         console.print(_table(held, f"{given.model} in {given.runtime}, at most {limit_ms:.3f} ms, {given.seeds} seeds"))
 
@@ -121,7 +126,7 @@ def _held(
     keeps = latencies <= limit_ms
     return Held(
         measured=len(usable),
-        inside=float(((foretold.low_ms <= latencies) & (latencies <= foretold.high_ms)).mean()),
+        inside=int(((foretold.low_ms <= latencies) & (latencies <= foretold.high_ms)).sum()),
         off=float(np.median(np.abs(foretold.latency_ms / latencies - 1))),
         broken=float(1 - keeps.mean()),
         volume=hypervolume(np.stack([errors, latencies], axis=1), reference),
@@ -139,7 +144,7 @@ def _table(held: Mapping[str, Sequence[Held]], title: str) -> Table:
             *(
                 _spread([getattr(one, what) for one in every], style)
                 for what, style in (
-                    ("inside", ".0%"),
+                    ("share", ".0%"),
                     ("off", ".1%"),
                     ("broken", ".0%"),
                     ("least_error", ".3f"),

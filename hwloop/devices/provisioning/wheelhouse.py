@@ -112,7 +112,7 @@ def _download(requirements: Sequence[str], target: Target, folder: Path) -> Lock
             path.unlink()
         try:
             return _resolve(requirements, target, folder)
-        except HwloopError:
+        except HwloopError:  # the resolver's reasons may be of this machine: the first ones are of the board
             raise error from None
 
 

@@ -18,6 +18,7 @@ from hwloop.devices.provisioning import Target, Wheelhouse, deploy, remove, stat
 from hwloop.errors import AgentError, TransportError, UserError
 from hwloop.progress import Silent
 
+PI = Target((3, 11), "3.11.2", "aarch64", (2, 36))
 DYING = "import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n"
 
 
@@ -216,8 +217,7 @@ def test_a_version_that_does_not_exist_is_said_in_one_line(board):
 def test_what_only_this_machine_would_need_is_not_asked_for(index, tmp_path):
     here = 'absent; platform_machine == "x86_64"'
     make_wheel(index, "first", "1.0", "", (here, 'helper; platform_machine == "aarch64"'))
-    pi = Target((3, 11), "3.11.2", "aarch64", (2, 36))
-    lock, folder = Wheelhouse(tmp_path / "wheels").fetch(["first"], pi)
+    lock, folder = Wheelhouse(tmp_path / "wheels").fetch(["first"], PI)
     assert lock.versions == {"first": "1.0", "helper": "3.1"}
     assert {path.name for path in folder.glob("*.whl")} == {one.filename for one in (*lock.wheels, lock.installer)}
 
@@ -226,8 +226,7 @@ def test_versions_are_traded_against_each_other_where_the_newest_do_not_fit_toge
     make_wheel(index, "first", "1.0", "")
     make_wheel(index, "first", "2.0", "", ("helper<3",))
     make_wheel(index, "helper", "2.0", "", ("absent",))
-    pi = Target((3, 11), "3.11.2", "aarch64", (2, 36))
-    lock, _ = Wheelhouse(tmp_path / "wheels").fetch(["first"], pi)
+    lock, _ = Wheelhouse(tmp_path / "wheels").fetch(["first"], PI)
     assert lock.versions == {"first": "1.0"}
 
 
@@ -236,8 +235,7 @@ def test_a_dependency_is_taken_in_a_version_that_all_can_use(index, tmp_path):
     make_wheel(index, "second", "1.0", "", ("helper<3",))
     make_wheel(index, "third", "1.0", "", ("helper",))
     make_wheel(index, "helper", "2.5", "")
-    pi = Target((3, 11), "3.11.2", "aarch64", (2, 36))
-    lock, folder = Wheelhouse(tmp_path / "wheels").fetch(["first", "third"], pi)
+    lock, folder = Wheelhouse(tmp_path / "wheels").fetch(["first", "third"], PI)
     assert lock.versions == {"first": "1.0", "second": "1.0", "third": "1.0", "helper": "2.5"}
     assert len(list(folder.glob("*.whl"))) == 5
 
