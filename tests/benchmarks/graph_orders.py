@@ -70,7 +70,8 @@ def _compare(data: GraphSet, asked: argparse.Namespace, display: Display) -> Non
                 for rate in rates:
                     (edges,) = cut_edges([scores], rate)
                     wrong = 100 * between[~edges].float().mean().item()
-                    alone = 100 * (1 - len(graph.targets[edges].unique()) / graph.nodes)
+                    into = torch.bincount(graph.targets[edges], minlength=graph.nodes)
+                    alone = 100 * (into == 0).float().mean().item()
                     found.setdefault((name, rate), []).append((accuracy(edges, seed), wrong, alone))
                     step.advance(1, name)
     print(
