@@ -27,6 +27,7 @@ from hwloop.cli import (
     train,
 )
 from hwloop.errors import HwloopError, UserError
+from hwloop_agent.heap import keep_freed_memory
 
 app = typer.Typer(
     help="Measure neural networks on the device that will run them, and prune them for it.",
@@ -71,6 +72,7 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # The predictor's matrices are small: a second BLAS thread costs more than it brings, and spins as well.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    keep_freed_memory()
     errors = Console(stderr=True)
     try:
         app()

@@ -29,6 +29,7 @@ from hwloop.pruning import Candidate
 from hwloop.search.backlog import Backlog, Limits
 from hwloop.search.evaluation import ErrorFunction, ErrorResult
 from hwloop.search.workers import pickled
+from hwloop_agent.heap import keep_freed_memory
 
 try:
     from distributed import Client, Future, KilledWorker, WorkerPlugin, get_worker
@@ -58,6 +59,7 @@ class _Function(WorkerPlugin):  # type: ignore[misc]  # distributed has no types
     def setup(self, worker: Any) -> None:
         """Called once on each worker, also on one that joins later."""
         sys.path[:0] = [path for path in self.paths if path not in sys.path]
+        keep_freed_memory()  # dask's nanny has it given back at once: an evaluation took twice the CPU's time
         self.error = pickle.loads(self.payload)
         torch = sys.modules.get("torch")
         if torch is not None:

@@ -19,10 +19,12 @@ from typing import Any
 
 from hwloop.errors import HwloopError
 from hwloop.search.workers import DONE, READY, REFUSED, SHORT, THREADS
+from hwloop_agent.heap import keep_freed_memory
 
 
 def main(argv: Sequence[str]) -> int:
     """Serve until the parent closes its end."""
+    keep_freed_memory()
     connection = Connection(int(argv[1]))
     tasks: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(connection, tasks), daemon=True).start()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+from hwloop_agent.heap import keep_freed_memory
 from tests.benchmarks import (
     agent_start,
     artifacts,
@@ -110,6 +111,7 @@ LONG = (
 
 
 def main() -> None:
+    keep_freed_memory()
     words = sys.argv[1:]
     first = next((place for place, word in enumerate(words) if word.startswith("-")), len(words))
     wanted, options = words[:first], words[first:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from hwloop.pruning import Candidate
 from hwloop.search import Limits, open_evaluator
 from tests.search.clusters import LocalCluster, wait_for
 from tests.search.conftest import error_of
-from tests.search.errors import Refusing, Slow
+from tests.search.errors import Paging, Refusing, Slow
 
 pytest.importorskip("distributed", reason="dask is not installed: make extras")
 
@@ -55,6 +56,15 @@ def test_a_killed_worker_and_a_killed_scheduler_change_nothing(toy: Any, tmp_pat
     assert values(result) == values(expected)
     texts = [record["candidate"] for record in journal.records[1:]]
     assert len(texts) == len(set(texts)) == len(expected.evaluated)
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="another C library than glibc")
+def test_a_worker_keeps_freed_memory_though_its_nanny_has_it_given_back() -> None:
+    from hwloop.search.cluster import DaskCluster
+
+    with LocalCluster(1) as cluster, DaskCluster(Paging(), cluster.address) as evaluator:
+        (result,) = evaluator.evaluate([Candidate((8,))])
+    assert result.error < 10
 
 
 def test_a_cluster_that_is_not_there_is_told_with_the_remedy() -> None:

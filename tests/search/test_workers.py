@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import os
 import pickle
@@ -24,7 +25,7 @@ from hwloop.search.backlog import Backlog
 from hwloop.search.evaluators import WhenWorthIt
 from hwloop.search.workers import pickled
 from tests.leaks import nothing_left
-from tests.search.errors import LoadedOnce, Mortal, Refusing, Told, Unloadable
+from tests.search.errors import LoadedOnce, Mortal, Paging, Refusing, Told, Unloadable
 
 
 def values(result: Any) -> str:
@@ -99,6 +100,14 @@ def test_a_worker_that_works_goes_on_alone_when_no_other_can_be_started(tmp_path
     batch = [Candidate((8,)), Candidate((16,))]
     with nothing_left(), LocalWorkers(LoadedOnce(tmp_path), 2, limits=Limits(attempts=2)) as workers:
         assert sorted(result.index for result in workers.evaluate(batch)) == [0, 1]
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="another C library than glibc")
+def test_a_worker_keeps_freed_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "65536")  # without it the outcome depends on what was freed before
+    with LocalWorkers(Paging(), 1) as workers:
+        (result,) = workers.evaluate([Candidate((8,))])
+    assert result.error < 10
 
 
 def test_a_function_that_cannot_be_sent_is_refused() -> None:

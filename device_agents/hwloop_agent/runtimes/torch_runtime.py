@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import time
 from typing import Any, Callable, Dict, List
 
+from hwloop_agent.heap import keep_freed_memory
 from hwloop_agent.runtimes import Output, Runtime, UnsupportedError
 
 CHOICES = {
@@ -17,9 +17,6 @@ CHOICES = {
 }
 COMPILERS = ("g++", "clang++", "c++")
 CACHE = "torchinductor"
-
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-"""As malloc.h of glibc has them."""
 
 
 class TorchRuntime(Runtime):
@@ -179,19 +176,6 @@ class TorchRuntime(Runtime):
             if isinstance(one, self._torch.Tensor) and one.is_floating_point():
                 found.append(self._describe(name, one.detach().to(self._torch.float32).contiguous().numpy()))
         return [output for output in found if output is not None]
-
-
-def keep_freed_memory() -> bool:
-    """Let the C library keep what is freed instead of giving it back to the system; return whether it could be told.
-
-    torch allocates the result of every operation anew. Whether glibc gives a freed one back, and has its pages zeroed
-    again for the next inference, depends on what lies behind it in the heap: two processes with the same network can
-    differ by a factor of four. Other C libraries are left as they are.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
-        return False
-    return bool(mallopt(M_TRIM_THRESHOLD, 2**31 - 1)) and bool(mallopt(M_MMAP_MAX, 0))
 
 
 def find_compiler() -> str:
