@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from hwloop.study.comparing import Comparison
 FloatArray = NDArray[np.float64]
 
 COLOURS = ("#1f6fb2", "#d1603d", "#3a8f5c", "#8a5ea8", "#b08d2e", "#4aa3a3", "#a85e6f", "#666666")
+DASHES = ("solid", "dash", "dot")
+"""The colours come again with the next of these."""
 
 ATTAINED = 50
 
@@ -31,18 +34,18 @@ def write_comparison(comparison: Comparison, path: Path) -> None:
 def curve_figure(curves: Mapping[str, Mapping[int, FloatArray]]) -> go.Figure:
     """Median hypervolume over evaluations, with the band between its quartiles, of curves by algorithm and seed."""
     figure = plain_figure("evaluations", "hypervolume")
-    for (name, runs), colour in zip(curves.items(), _colours(len(curves)), strict=True):
+    for (name, runs), line in zip(curves.items(), _lines(len(curves)), strict=True):
         shortest = min(len(curve) for curve in runs.values())
         cut = np.array([curve[:shortest] for curve in runs.values()])
         low, middle, high = np.quantile(cut, (0.25, 0.5, 0.75), axis=0)
         evaluations = np.arange(1, shortest + 1)
-        figure.add_trace(go.Scatter(x=evaluations, y=middle, line={"color": colour}, name=name, legendgroup=name))
+        figure.add_trace(go.Scatter(x=evaluations, y=middle, line=line, name=name, legendgroup=name))
         figure.add_trace(
             go.Scatter(
                 x=np.concatenate([evaluations, evaluations[::-1]]),
                 y=np.concatenate([high, low[::-1]]),
                 fill="toself",
-                fillcolor=colour,
+                fillcolor=line["color"],
                 opacity=0.15,
                 line={"width": 0},
                 hoverinfo="skip",
@@ -56,14 +59,14 @@ def curve_figure(curves: Mapping[str, Mapping[int, FloatArray]]) -> go.Figure:
 def attainment_figure(attained: Mapping[str, FloatArray], objectives: Sequence[str]) -> go.Figure:
     """The line in the first two objectives that each algorithm attained; see `attainment`."""
     figure = plain_figure(objectives[1], objectives[0])
-    for (name, line), colour in zip(attained.items(), _colours(len(attained)), strict=True):
+    for (name, points), line in zip(attained.items(), _lines(len(attained)), strict=True):
         figure.add_trace(
-            go.Scatter(
-                x=line[:, 1], y=line[:, 0], line={"color": colour, "shape": "vh"}, mode="lines+markers", name=name
-            )
+            go.Scatter(x=points[:, 1], y=points[:, 0], line=line | {"shape": "vh"}, mode="lines+markers", name=name)
         )
     return figure
 
 
-def _colours(count: int) -> Sequence[str]:
-    return [COLOURS[place % len(COLOURS)] for place in range(count)]
+def _lines(count: int) -> Sequence[dict[str, str]]:
+    """Colours and dashes that tell so many lines apart."""
+    styles = itertools.cycle({"color": colour, "dash": dash} for dash in DASHES for colour in COLOURS)
+    return list(itertools.islice(styles, count))

@@ -24,7 +24,7 @@ def plain_figure(x: str, y: str) -> go.Figure:
         yaxis_title=y,
         height=420,
         margin={"l": 60, "r": 20, "t": 20, "b": 50},
-        legend={"orientation": "h", "y": 1.12},
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.02},
         font={"family": "system-ui, sans-serif", "size": 13},
     )
     return figure

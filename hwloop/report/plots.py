@@ -11,7 +11,8 @@ from hwloop.study import StudyResult
 def front_figure(result: StudyResult) -> go.Figure:
     """Test accuracy against measured latency of the exported networks, with the base."""
     figure = plain_figure("measured latency [ms]", "test accuracy [%]")
-    for networks, colour, name in (((result.base,), BASE, "base"), (result.networks, ACCENT, "front")):
+    groups = (((result.base,), BASE, "base", "bottom center"), (result.networks, ACCENT, "front", "top center"))
+    for networks, colour, name, place in groups:
         figure.add_trace(
             go.Scatter(
                 x=[n.measured.latency_ms for n in networks],
@@ -25,7 +26,7 @@ def front_figure(result: StudyResult) -> go.Figure:
                 },
                 mode="markers+text",
                 text=[n.name for n in networks],
-                textposition="top center",
+                textposition=place,
                 marker={"color": colour, "size": 10},
                 name=name,
                 hovertext=[n.text for n in networks],
