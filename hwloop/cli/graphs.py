@@ -39,7 +39,9 @@ def prune(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run; run again to go on with it.")],
     data: Annotated[Path, typer.Option(help="Folder with the files of a data set that is given by name.")] = Path(),
-    method: Annotated[str, typer.Option(help="icpg, ugs, random, random-edges or magnitude.")] = "icpg",
+    method: Annotated[
+        str, typer.Option(help="icpg, icpg-local, ugs, random, random-edges, random-edges-local or magnitude.")
+    ] = "icpg",
     model: Annotated[str, typer.Option(help="gcn, gin or gat.")] = "gcn",
     rounds: Annotated[int, typer.Option(min=1, help="Each cuts 5 % of the edges and 20 % of the weights left.")] = 20,
     seeds: Annotated[str, typer.Option(help="One run for each: 0,1,2.")] = "0",

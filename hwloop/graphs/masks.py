@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from hwloop.graphs.graph import Graph
+
 Masks = dict[str, Tensor]
 """For each weight matrix of a network, by its name, a bool mask of what is kept."""
 
@@ -45,6 +47,29 @@ def cut_weights(scores: Mapping[str, Tensor], masks: Masks, share: float) -> Mas
 def cut_edges(scores: Sequence[Tensor], share: float) -> list[Tensor]:
     """For each graph by itself, cut the lowest int(share * edges); one (edges,) bool mask a graph."""
     return [_cut(one.detach(), torch.ones_like(one, dtype=torch.bool), share) for one in scores]
+
+
+def local_ranks(graph: Graph, scores: Tensor) -> Tensor:
+    """Scores by which each node keeps its best edges: what ranks last among the edges into its node is cut first.
+
+    The best edge into a node is cut only when no node has a second one left. It is what Satuluri, Parthasarathy and
+    Ruan (SIGMOD 2011) call local sparsification, with as many edges for each node as the share allows.
+
+    Args:
+        graph: one, or several as one.
+        scores: (edges,), higher is kept; between edges of the same rank they decide.
+
+    Returns:
+        (edges,) float64, to be cut by `cut_edges`.
+    """
+    ascending = torch.argsort(scores.detach(), stable=True)
+    best_first = ascending.flip(0)
+    best_first = best_first[torch.argsort(graph.targets[best_first], stable=True)]
+    places = torch.arange(graph.edges)
+    ranks = torch.empty(graph.edges, dtype=torch.float64)
+    ranks[ascending] = places.double() / graph.edges
+    ranks[best_first] -= places - graph.edge_offsets[graph.targets[best_first]]
+    return ranks
 
 
 def narrowed(kept: Sequence[Tensor], cut: Sequence[Tensor]) -> list[Tensor]:

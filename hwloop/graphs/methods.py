@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from hwloop.errors import UserError
-from hwloop.graphs.graph import GraphSet
+from hwloop.graphs.graph import Graph, GraphSet
 from hwloop.graphs.masker import Masker
-from hwloop.graphs.masks import Masks, cut_edges, cut_weights, matrices
+from hwloop.graphs.masks import Masks, cut_edges, cut_weights, local_ranks, matrices
 from hwloop.graphs.networks import GraphNetwork
 from hwloop.graphs.training import Batches, Judged, MaskedNetwork, Recipe, State, derived_seed, fit, seeded
 
@@ -105,7 +105,7 @@ class Learnt:
 
     Attributes:
         magnitudes: of the weights, by which they are ranked.
-        scores: (edges,) for each graph, seen in training or not.
+        scores: (edges,) for each graph, seen in training or not, by which edges are cut.
         masker: its state.
     """
 
@@ -125,6 +125,10 @@ class Icpg(Method):
     """
 
     name = "icpg"
+
+    def ranks(self, graph: Graph, scores: Tensor) -> Tensor:
+        """(edges,) by which a graph's edges are cut, of the masker's scores."""
+        return scores
 
     def cut(self, now: Situation) -> Cut:
         """See `Method.cut`."""
@@ -150,15 +154,30 @@ class Icpg(Method):
             return whole.on(judged, masker(judged.graph))
 
         def pruned(judged: Judged) -> Tensor:
-            scores = torch.split(masker.logits(judged.graph), judged.graph.edge_counts)
-            return whole.on(judged, torch.cat(cut_edges(scores, now.rates.edges)).to(torch.float32))
+            ranks = torch.split(self.ranks(judged.graph, masker.logits(judged.graph)), judged.graph.edge_counts)
+            return whole.on(judged, torch.cat(cut_edges(ranks, now.rates.edges)).to(torch.float32))
 
         batches = Batches(now.data, recipe.batch_size, now.network.config.layers)
         done = fit(batches, both, logits, groups, recipe, now.seed_of("masker"), validated=pruned)
         both.load_state_dict(done.last if now.data.inductive else done.best)
         magnitudes = {name: one.detach().abs() for name, one in matrices(now.network).items()}
         both.load_state_dict(done.best)
-        return Learnt(magnitudes, score_edges(masker, now.data), dict(masker.state_dict()))
+        scored = zip(now.data.graphs, score_edges(masker, now.data), strict=True)
+        return Learnt(magnitudes, [self.ranks(*one) for one in scored], dict(masker.state_dict()))
+
+
+class IcpgLocal(Icpg):
+    """ICPG of which the scores decide within the edges into each node: hwloop's own variant.
+
+    A score of ICPG is a sum of a term of each end, so that it ranks nodes more than edges, and nodes lose all their
+    edges at once. Here those with the most edges lose first, their lowest.
+    """
+
+    name = "icpg-local"
+
+    def ranks(self, graph: Graph, scores: Tensor) -> Tensor:
+        """See `Icpg.ranks`."""
+        return local_ranks(graph, scores)
 
 
 class Ugs(Method):
@@ -209,7 +228,7 @@ class Random(Method):
         """See `Method.cut`."""
         generator = torch.Generator().manual_seed(now.seed_of("weights"))
         lots = {name: torch.rand(mask.shape, generator=generator) for name, mask in now.masks.items()}
-        return Cut(cut_weights(lots, now.masks, now.rates.weights), _random_edges(now))
+        return Cut(cut_weights(lots, now.masks, now.rates.weights), cut_edges(_lots(now), now.rates.edges))
 
 
 class RandomEdges(Method):
@@ -219,7 +238,18 @@ class RandomEdges(Method):
 
     def cut(self, now: Situation) -> Cut:
         """See `Method.cut`."""
-        return Cut(_by_magnitude(now), _random_edges(now))
+        return Cut(_by_magnitude(now), cut_edges(_lots(now), now.rates.edges))
+
+
+class RandomEdgesLocal(Method):
+    """The same, within the edges into each node: what the scores of `IcpgLocal` must beat."""
+
+    name = "random-edges-local"
+
+    def cut(self, now: Situation) -> Cut:
+        """See `Method.cut`."""
+        ranks = [local_ranks(graph, lots) for graph, lots in zip(now.data.graphs, _lots(now), strict=True)]
+        return Cut(_by_magnitude(now), cut_edges(ranks, now.rates.edges))
 
 
 class Magnitude(Method):
@@ -232,7 +262,9 @@ class Magnitude(Method):
         return Cut(_by_magnitude(now), [torch.ones(one.edges, dtype=torch.bool) for one in now.data.graphs])
 
 
-METHODS: Mapping[str, Method] = {one.name: one for one in (Icpg(), Ugs(), Random(), RandomEdges(), Magnitude())}
+METHODS: Mapping[str, Method] = {
+    one.name: one for one in (Icpg(), IcpgLocal(), Ugs(), Random(), RandomEdges(), RandomEdgesLocal(), Magnitude())
+}
 
 
 def get_method(name: str, data: GraphSet) -> Method:
@@ -274,6 +306,6 @@ def _by_magnitude(now: Situation) -> Masks:
     return cut_weights(trained, now.masks, now.rates.weights)
 
 
-def _random_edges(now: Situation) -> list[Tensor]:
+def _lots(now: Situation) -> list[Tensor]:
     generator = torch.Generator().manual_seed(now.seed_of("edges"))
-    return cut_edges([torch.rand(one.edges, generator=generator) for one in now.data.graphs], now.rates.edges)
+    return [torch.rand(one.edges, generator=generator) for one in now.data.graphs]

@@ -13,6 +13,7 @@ in the state folder: the same command goes on, and with more seeds or rounds it 
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import statistics
 import time
@@ -58,6 +59,12 @@ DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 SUPERPIXEL_EPOCHS = 10
 """Of the hundred that are published: an epoch of 5,000 graphs takes four seconds of a CPU, twice that with a masker."""
 PAPER_ROUNDS = (3, 11)
+PAIRS = (
+    *itertools.product(("icpg", "icpg-local"), ("random-edges", "random", "magnitude", "ugs")),
+    ("icpg-local", "icpg"),
+    ("icpg-local", "random-edges-local"),
+)
+"""Methods that are compared seed by seed."""
 
 Runs = dict[str, list[Sequence[Round]]]
 Kept = dict[tuple[str, int], list[Tensor]]
@@ -205,20 +212,18 @@ def _print_verdicts(runs: Runs) -> None:
         held = holds_to(curve(of_seeds))
         known = "needs two seeds or more" if held is None else f"round {held}"
         print(f"{name}: within one standard deviation of its unpruned network up to: {known}")
-    for number in PAPER_ROUNDS:
-        for other in ("random-edges", "random", "magnitude", "ugs"):
-            ours, theirs = runs.get("icpg", []), runs.get(other, [])
-            pairs = [
-                100 * (a[number].test - b[number].test)
-                for a, b in zip(ours, theirs, strict=False)
-                if len(a) > number and len(b) > number
-            ]
-            if pairs:
-                wins = sum(one > 0 for one in pairs)
-                print(
-                    f"round {number}: ICPG minus {other}: median {statistics.median(pairs):+.2f} points"
-                    f" ({min(pairs):+.2f} to {max(pairs):+.2f}), better in {wins} of {len(pairs)} seeds"
-                )
+    for number, (ours, theirs) in itertools.product(PAPER_ROUNDS, PAIRS):
+        pairs = [
+            100 * (a[number].test - b[number].test)
+            for a, b in zip(runs.get(ours, []), runs.get(theirs, []), strict=False)
+            if len(a) > number and len(b) > number
+        ]
+        if pairs:
+            wins = sum(one > 0 for one in pairs)
+            print(
+                f"round {number}: {ours} minus {theirs}: median {statistics.median(pairs):+.2f} points"
+                f" ({min(pairs):+.2f} to {max(pairs):+.2f}), better in {wins} of {len(pairs)} seeds"
+            )
 
 
 def _print_cuts(data: GraphSet, kept: Kept) -> None:

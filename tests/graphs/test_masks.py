@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hwloop.graphs.masks import cut_edges, cut_weights, narrowed, sparsity
+from hwloop.graphs.graph import make_graph
+from hwloop.graphs.masks import cut_edges, cut_weights, local_ranks, narrowed, sparsity
 
 
 @pytest.mark.parametrize(("rounds", "edges", "weights"), [(3, 0.1426, 0.4880), (11, 0.4312, 0.9141)])
@@ -49,6 +50,33 @@ def test_edges_are_ranked_within_each_graph() -> None:
     masks = cut_edges([low, high], 0.05)
     assert [int((~one).sum()) for one in masks] == [2, 3]
     assert masks[0].tolist() == [False] * 2 + [True] * 38
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(2, 12), st.integers(1, 60), st.floats(0, 0.99), st.integers(0, 2**31))
+def test_a_local_cut_evens_out_the_edges_and_leaves_each_node_its_best(
+    nodes: int, edges: int, share: float, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    graph = make_graph(
+        torch.ones(nodes, 1),
+        torch.cat([torch.tensor([[0], [1]]), torch.randint(nodes, (2, edges), generator=generator)], 1),
+        torch.zeros(nodes, dtype=torch.int64),
+        "drawn",
+    )
+    scores = torch.rand(graph.edges, generator=generator)
+    (kept,) = cut_edges([local_ranks(graph, scores)], share)
+    assert int((~kept).sum()) == int(share * graph.edges)
+    before = torch.bincount(graph.targets, minlength=nodes)
+    after = torch.bincount(graph.targets[kept], minlength=nodes)
+    # Whoever lost an edge has no more left than anybody, but for the last one that was cut.
+    lost = after < before
+    if lost.any():
+        assert after.max() <= after[lost].min() + 1
+    for node in range(nodes):
+        into = graph.targets == node
+        if (into & kept).any() and (into & ~kept).any():
+            assert scores[into & ~kept].max() <= scores[into & kept].min()
 
 
 def test_a_graph_of_few_edges_loses_none() -> None:

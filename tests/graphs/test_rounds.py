@@ -64,7 +64,7 @@ def test_graphs_of_all_splits_are_pruned(method: str, many_graphs: GraphSet, tmp
         left = folder.checkpoint(1)
     share = 0.0 if method == "magnitude" else 0.05
     assert [int((~kept).sum()) for kept in left.edges] == [int(share * g.edges) for g in many_graphs.graphs]
-    assert (left.masker is not None) == (method == "icpg")
+    assert (left.masker is not None) == (method in ("icpg", "icpg-local"))
 
 
 def test_the_masker_scores_graphs_that_it_has_never_seen(many_graphs: GraphSet, tmp_path: Path) -> None:
