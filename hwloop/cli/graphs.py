@@ -132,6 +132,9 @@ def search(
     data: Annotated[Path, typer.Option(help="Folder with the files of a data set that is given by name.")] = Path(),
     model: Annotated[str, typer.Option(help="gcn or gin.")] = "gcn",
     algorithm: Annotated[str, typer.Option(help="Any that `hwloop run` knows.")] = "nsga2",
+    ranking: Annotated[
+        str, typer.Option(help="Of the edges: random-edges-local, random-edges, icpg-local or icpg.")
+    ] = "random-edges-local",
     objectives: Annotated[str, typer.Option(help="Separated by commas.")] = "error,latency_ms,peak_memory_mb",
     population: Annotated[int, typer.Option(min=2, help="Candidates per generation.")] = 16,
     generations: Annotated[int, typer.Option(min=1, help="With the first one.")] = 8,
@@ -162,7 +165,7 @@ def search(
         replace(recipe, epochs=epochs or recipe.epochs),
         seed=seed,
     )
-    wanted = SearchPlan(tuple(objectives.split(",")), algorithm, population, generations, candidate_epochs)
+    wanted = SearchPlan(tuple(objectives.split(",")), algorithm, population, generations, candidate_epochs, ranking)
     with (
         ClaimedFolder(out, search_settings(graphs, plan, wanted)),
         _open_bench(out, device, processes, threads, progress) as (bench, runtime, cpu),

@@ -12,7 +12,7 @@ Cora and CiteSeer need nothing but hwloop; superpixels and files of torch-geomet
 from hwloop.graphs.curves import CurvePoint, chosen_round, curve, front_rounds, holds_to
 from hwloop.graphs.deployment import Deployed, deployed_graph, measure_deployed
 from hwloop.graphs.graph import Graph, GraphSet, SparseRows, make_graph
-from hwloop.graphs.methods import METHODS, Method, Rates, get_method
+from hwloop.graphs.methods import METHODS, Method, Rates, get_method, get_ranking
 from hwloop.graphs.networks import KINDS, GraphNetwork, NetworkConfig, build_network
 from hwloop.graphs.rounds import Plan, initial_network, prune
 from hwloop.graphs.runfolder import Checkpoint, ClaimedFolder, Round, RunFolder
@@ -46,6 +46,7 @@ __all__ = [
     "deployed_graph",
     "front_rounds",
     "get_method",
+    "get_ranking",
     "holds_to",
     "initial_network",
     "make_graph",

@@ -99,6 +99,14 @@ class Method(ABC):
         """Decide a round."""
 
 
+class EdgeRanking(Method):
+    """A method that ranks the edges of any graph, so that any share of them can be cut at once."""
+
+    @abstractmethod
+    def rank_edges(self, now: Situation) -> list[Tensor]:
+        """(edges,) for each graph: those of the lowest are cut."""
+
+
 @dataclass(frozen=True)
 class Learnt:
     """What ICPG's joint training left.
@@ -114,7 +122,7 @@ class Learnt:
     masker: State
 
 
-class Icpg(Method):
+class Icpg(EdgeRanking):
     """ICPG (Sui et al., JCST 2024): a masker scores the edges, and is trained together with the network.
 
     The published code takes the masker of the epoch that is best on the *test* split for some data sets, and the last
@@ -135,6 +143,10 @@ class Icpg(Method):
         learnt = self.learn(now)
         masks = cut_weights(learnt.magnitudes, now.masks, now.rates.weights)
         return Cut(masks, cut_edges(learnt.scores, now.rates.edges), learnt.masker)
+
+    def rank_edges(self, now: Situation) -> list[Tensor]:
+        """See `EdgeRanking.rank_edges`; trains for it."""
+        return self.learn(now).scores
 
     def learn(self, now: Situation) -> Learnt:
         """Train the network and the masker together; what it leaves ranks all edges and weights."""
@@ -231,25 +243,32 @@ class Random(Method):
         return Cut(cut_weights(lots, now.masks, now.rates.weights), cut_edges(_lots(now), now.rates.edges))
 
 
-class RandomEdges(Method):
+class RandomEdges(EdgeRanking):
     """Edges by lot, weights by magnitude: what a choice of edges must beat at the same weights."""
 
     name = "random-edges"
 
+    def ranks(self, graph: Graph, lots: Tensor) -> Tensor:
+        """(edges,) by which a graph's edges are cut, of their lots."""
+        return lots
+
     def cut(self, now: Situation) -> Cut:
         """See `Method.cut`."""
-        return Cut(_by_magnitude(now), cut_edges(_lots(now), now.rates.edges))
+        return Cut(_by_magnitude(now), cut_edges(self.rank_edges(now), now.rates.edges))
+
+    def rank_edges(self, now: Situation) -> list[Tensor]:
+        """See `EdgeRanking.rank_edges`."""
+        return [self.ranks(*one) for one in zip(now.data.graphs, _lots(now), strict=True)]
 
 
-class RandomEdgesLocal(Method):
-    """The same, within the edges into each node: what the scores of `IcpgLocal` must beat."""
+class RandomEdgesLocal(RandomEdges):
+    """The same within the edges into each node: what the scores of `IcpgLocal` must beat."""
 
     name = "random-edges-local"
 
-    def cut(self, now: Situation) -> Cut:
-        """See `Method.cut`."""
-        ranks = [local_ranks(graph, lots) for graph, lots in zip(now.data.graphs, _lots(now), strict=True)]
-        return Cut(_by_magnitude(now), cut_edges(ranks, now.rates.edges))
+    def ranks(self, graph: Graph, lots: Tensor) -> Tensor:
+        """See `RandomEdges.ranks`."""
+        return local_ranks(graph, lots)
 
 
 class Magnitude(Method):
@@ -282,6 +301,18 @@ def get_method(name: str, data: GraphSet) -> Method:
             f" which {data.name} is tested on; use icpg, whose masker scores the edges of any graph"
         )
     return method
+
+
+def get_ranking(name: str) -> EdgeRanking:
+    """A method by its name that ranks edges.
+
+    Raises:
+        UserError: there is no such method.
+    """
+    rankings = {one.name: one for one in METHODS.values() if isinstance(one, EdgeRanking)}
+    if name not in rankings:
+        raise UserError(f"{name!r} ranks no edges of any graph; those that do are {', '.join(rankings)}")
+    return rankings[name]
 
 
 def new_masker(features: int, recipe: Recipe, seed: int) -> Masker:

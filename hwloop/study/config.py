@@ -184,6 +184,7 @@ class GraphsSection(_Section):
     layers: Positive | None = None
     epochs: Positive | None = None
     candidate_epochs: Positive = 30
+    ranking: Literal["random-edges-local", "random-edges", "icpg-local", "icpg"] = "random-edges-local"
 
 
 IMAGE_SECTIONS = ("model", "data", "training", "table", "pruning", "judge", "netadapt", "emo_dir", "finetune")

@@ -7,7 +7,7 @@ is measured again at the end, as the trained networks that it is.
 ::
 
     run.json           the settings
-    base.pt            the trained network, and the scores of all edges by ICPG's masker
+    base.pt            the trained network, and what ranks all edges
     trials-*.ndjson    journal of all trials
     search.ndjson      journal of all evaluations
     front.json         the front, measured
@@ -38,6 +38,7 @@ from hwloop.graphs import (
     Plan,
     Rates,
     deployed_graph,
+    get_ranking,
     initial_network,
     measure_deployed,
     slim,
@@ -45,7 +46,7 @@ from hwloop.graphs import (
 )
 from hwloop.graphs.deployment import MEASURED_GRAPHS, macs_of, state_of
 from hwloop.graphs.masks import Masks, cut_edges, cut_weights, matrices, whole
-from hwloop.graphs.methods import Icpg, Situation
+from hwloop.graphs.methods import Situation
 from hwloop.graphs.training import Ticket, derived_seed
 from hwloop.measurement import Bench, Measurement
 from hwloop.predictors import Prediction
@@ -112,7 +113,7 @@ class Ranked:
     Attributes:
         data: the graphs, unpruned.
         network: trained.
-        scores: (edges,) of each graph, by ICPG's masker.
+        scores: (edges,) of each graph, by which they are cut.
         plan: of the base network; its recipe trains candidates further.
         epochs: of a candidate.
     """
@@ -214,6 +215,7 @@ class SearchPlan:
         population: candidates per generation.
         generations: with the first one.
         epochs: that a candidate is trained further, from the base network's weights.
+        ranking: a name that `hwloop.graphs.get_ranking` knows, of what ranks the edges once for all candidates.
     """
 
     objectives: tuple[str, ...] = ("error", "latency_ms", "peak_memory_mb")
@@ -221,10 +223,12 @@ class SearchPlan:
     population: int = 16
     generations: int = 8
     epochs: int = 30
+    ranking: str = "random-edges-local"
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
             raise UserError(f"epochs of a candidate are {self.epochs}: at least 1")
+        get_ranking(self.ranking)  # said before anything is trained
 
 
 def search_graphs(
@@ -257,7 +261,7 @@ def search_graphs(
         StudyError: the folder's journal is of another search, or a file in it is damaged.
         DeviceError: the device was lost for good, or has no number for a network of the grid.
     """
-    ranked = _rank(data, plan, wanted.epochs, root / "base.pt", progress)
+    ranked = _rank(data, plan, wanted, root / "base.pt", progress)
     space = GraphSpace.of(plan.network.hidden)
     costs = _measure_grid(ranked, space, runtime, bench)
     journal = Journal.open(root / "search.ndjson")
@@ -310,7 +314,7 @@ def search_graphs(
 
 def search_settings(data: GraphSet, plan: Plan, wanted: SearchPlan) -> dict[str, object]:
     """What identifies a search; the number of generations does not, so that it can be continued."""
-    return plan.settings(data, Icpg()) | {
+    return plan.settings(data, get_ranking(wanted.ranking)) | {
         "objectives": wanted.objectives,
         "algorithm": wanted.algorithm,
         "population": wanted.population,
@@ -372,12 +376,12 @@ def _row(
     }
 
 
-def _rank(data: GraphSet, plan: Plan, epochs: int, kept: Path, progress: Progress) -> Ranked:
-    """Train the base network, and ICPG's masker beside a second one; once per search."""
+def _rank(data: GraphSet, plan: Plan, wanted: SearchPlan, kept: Path, progress: Progress) -> Ranked:
+    """Train the base network and rank the edges; once per search."""
     network = initial_network(plan)
     slim(network, network.config.hidden)  # said before anything is trained
     if not kept.exists():
-        with progress.step(f"base network and masker on {data.name}", 2) as step:
+        with progress.step(f"base network and ranks of edges on {data.name}", 2) as step:
             ticket = train_ticket(
                 copy.deepcopy(network), whole(network), data, plan.recipe, derived_seed(plan.seed, "base")
             )
@@ -385,7 +389,7 @@ def _rank(data: GraphSet, plan: Plan, epochs: int, kept: Path, progress: Progres
             now = Situation(
                 data, copy.deepcopy(network), whole(network), ticket.state, plan.recipe, Rates(), plan.seed, 1
             )
-            scores = Icpg().learn(now).scores
+            scores = get_ranking(wanted.ranking).rank_edges(now)
             step.advance()
         buffer = io.BytesIO()
         content = {"state": ticket.state, "scores": torch.cat(scores), "sizes": [len(one) for one in scores]}
@@ -394,7 +398,7 @@ def _rank(data: GraphSet, plan: Plan, epochs: int, kept: Path, progress: Progres
     try:
         known = torch.load(kept, weights_only=True)
         scores = list(torch.split(known["scores"], known["sizes"]))
-        return Ranked(data, state_of(network, known["state"]), scores, plan, epochs)
+        return Ranked(data, state_of(network, known["state"]), scores, plan, wanted.epochs)
     except (OSError, RuntimeError, KeyError, EOFError) as error:
         reason = " ".join(str(error).split())[:120]
         raise StudyError(f"{kept}: is damaged ({reason}); delete it and the base network is trained again") from error

@@ -56,7 +56,12 @@ def run_graph_study(
         )
         search = config.search
         wanted = SearchPlan(
-            tuple(search.objectives), search.algorithm, search.population, search.generations, graphs.candidate_epochs
+            tuple(search.objectives),
+            search.algorithm,
+            search.population,
+            search.generations,
+            graphs.candidate_epochs,
+            graphs.ranking,
         )
         with TrialStore(study.path("trials.ndjson")) as store:
             bench = Bench(device, f"study-{config.fingerprint[:16]}", store, plan_of(config), progress)

@@ -65,7 +65,7 @@ def test_seeds_give_deviations(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("cora", "--method", "magic"), "unknown method 'magic'; known are icpg, ugs"),
+        (("cora", "--method", "magic"), "unknown method 'magic'; known are icpg, icpg-local"),
         (("cora", "--model", "mlp"), "it can be gcn, gin, gat"),
         (("cora", "--seeds", "0,0"), "give different numbers"),
         (("cora", "--seeds", "a"), "give whole numbers"),
@@ -85,6 +85,14 @@ def test_bad_options_are_one_line(
     text = capfd.readouterr().err
     assert said in text
     assert "Traceback" not in text
+
+
+def test_a_search_takes_only_what_ranks_the_edges_of_any_graph(
+    made_up: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert hwloop(monkeypatch, "graphs", "search", "cora", "-o", "run", "--ranking", "ugs") == 2
+    said = " ".join(capfd.readouterr().err.split())
+    assert "'ugs' ranks no edges of any graph; those that do are icpg, icpg-local, random-edges" in said
 
 
 def test_without_the_extra_the_command_says_what_to_install(tmp_path: Path) -> None:
@@ -134,6 +142,7 @@ dataset = "cora"
 hidden = 8
 epochs = 2
 candidate_epochs = 1
+ranking = "icpg-local"
 [measurement]
 processes = 1
 [search]
