@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from hwloop.cli.display import Display
 from hwloop.graphs import Graph, GraphSet, build_network, open_graphs, train_ticket, usual_network, usual_recipe
-from hwloop.graphs.masks import cut_edges, whole
+from hwloop.graphs.masks import cut_edges, local_ranks, whole
 from hwloop.graphs.messages import add_self, gcn_edges, product, propagate
 from hwloop.graphs.training import derived_seed, seeded
 from tests.benchmarks.graphs import DATA, PAPER_ROUNDS
@@ -105,6 +105,7 @@ def _scores(graph: Graph, features: int, seed: int) -> dict[str, Tensor]:
     return {
         "by lot": lots,
         "by lot, but none left alone": lots + _last(graph, lots),
+        "by lot, within each node": local_ranks(graph, lots),
         "between hubs": -hubs + lots / 2,
         "of unlike nodes": _alike(graph, words),
         "of unlike neighbourhoods": near,
