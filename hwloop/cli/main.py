@@ -72,6 +72,7 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # The predictor's matrices are small: a second BLAS thread costs more than it brings, and spins as well.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # Training and judging allocate every result anew, as inference does on a device.
     keep_freed_memory()
     errors = Console(stderr=True)
     try:

@@ -100,7 +100,17 @@ class Method(ABC):
 
 
 class EdgeRanking(Method):
-    """A method that ranks the edges of any graph, so that any share of them can be cut at once."""
+    """A method that ranks the edges of any graph, so that any share of them can be cut at once.
+
+    Attributes:
+        local: whether scores decide within the edges into each node (see `local_ranks`), or among all of a graph.
+    """
+
+    local: ClassVar[bool] = False
+
+    def ranks(self, graph: Graph, scores: Tensor) -> Tensor:
+        """(edges,) by which the edges of a graph, or of several as one, are cut."""
+        return local_ranks(graph, scores) if self.local else scores
 
     @abstractmethod
     def rank_edges(self, now: Situation) -> list[Tensor]:
@@ -133,10 +143,6 @@ class Icpg(EdgeRanking):
     """
 
     name = "icpg"
-
-    def ranks(self, graph: Graph, scores: Tensor) -> Tensor:
-        """(edges,) by which a graph's edges are cut, of the masker's scores."""
-        return scores
 
     def cut(self, now: Situation) -> Cut:
         """See `Method.cut`."""
@@ -186,10 +192,7 @@ class IcpgLocal(Icpg):
     """
 
     name = "icpg-local"
-
-    def ranks(self, graph: Graph, scores: Tensor) -> Tensor:
-        """See `Icpg.ranks`."""
-        return local_ranks(graph, scores)
+    local = True
 
 
 class Ugs(Method):
@@ -248,10 +251,6 @@ class RandomEdges(EdgeRanking):
 
     name = "random-edges"
 
-    def ranks(self, graph: Graph, lots: Tensor) -> Tensor:
-        """(edges,) by which a graph's edges are cut, of their lots."""
-        return lots
-
     def cut(self, now: Situation) -> Cut:
         """See `Method.cut`."""
         return Cut(_by_magnitude(now), cut_edges(self.rank_edges(now), now.rates.edges))
@@ -265,10 +264,7 @@ class RandomEdgesLocal(RandomEdges):
     """The same within the edges into each node: what the scores of `IcpgLocal` must beat."""
 
     name = "random-edges-local"
-
-    def ranks(self, graph: Graph, lots: Tensor) -> Tensor:
-        """See `RandomEdges.ranks`."""
-        return local_ranks(graph, lots)
+    local = True
 
 
 class Magnitude(Method):
